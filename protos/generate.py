@@ -43,7 +43,9 @@ def stale(fresh: Path) -> list[str]:
     contents = [
         {path.name: path.read_bytes() for path in (base / PACKAGE).glob("*_pb2*.py*")} for base in (fresh, ROOT)
     ]
-    return sorted(name for name in contents[0].keys() | contents[1].keys() if contents[0].get(name) != contents[1].get(name))
+    return sorted(
+        name for name in contents[0].keys() | contents[1].keys() if contents[0].get(name) != contents[1].get(name)
+    )
 
 
 def main() -> None:
