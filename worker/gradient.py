@@ -1,0 +1,81 @@
+"""The gradient of some rows, as sums.
+
+Everything is a sum over rows and is divided by the total count once, after all shards are added. So uneven shards, a
+short last batch and an empty shard are exact, which an average of averages is not.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from worker.arrays import Array
+from worker.losses import Loss
+from worker.network import Network
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Loss and scores, summed over `count` rows."""
+
+    loss: float
+    scores: Mapping[str, float]
+    count: int
+
+    def __add__(self, other: "Sums") -> "Sums":
+        scores = {name: self.scores[name] + other.scores[name] for name in self.scores}
+        return Sums(self.loss + other.loss, scores, self.count + other.count)
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """The gradient of the summed loss, (parameters,), with the sums of the same rows."""
+
+    vector: Array
+    sums: Sums
+
+    def __add__(self, other: "Gradient") -> "Gradient":
+        return Gradient(self.vector + other.vector, self.sums + other.sums)
+
+
+def gradient(network: Network, loss: Loss, params: Array, x: Array, y: Array) -> Gradient:
+    """One forward and one backward pass over rows x (rows, *input_shape) with targets y (rows, ...).
+
+    A value that overflows becomes infinite without a warning: the trainer looks at every sum and decides.
+    """
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        outputs, backward = network.forward(params, x)
+        total, d_outputs = loss(outputs, y)
+        vector = np.empty_like(params)
+        backward(d_outputs, vector)
+    return Gradient(vector, _sums(loss, total, outputs, y))
+
+
+def evaluate(network: Network, loss: Loss, params: Array, x: Array, y: Array) -> Sums:
+    """A forward pass alone."""
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        outputs, _ = network.forward(params, x)
+        total, _ = loss(outputs, y)
+    return _sums(loss, total, outputs, y)
+
+
+T = TypeVar("T", Gradient, Sums)
+
+
+def tree_sum(terms: Sequence[T]) -> T:
+    """Adds in a fixed pairwise tree over the position: ((0 + 1) + (2 + 3)) + ...
+
+    Addition of floats is not associative, so the order decides the last bits. A fixed tree makes them independent of
+    which term arrived first, and rounds less than a running sum (Higham 1993, "The accuracy of floating point
+    summation"). Raises IndexError if there are no terms.
+    """
+    level = list(terms)
+    while len(level) > 1:
+        pairs = [left + right for left, right in zip(level[::2], level[1::2], strict=False)]
+        level = pairs + level[2 * len(pairs) :]
+    return level[0]
+
+
+def _sums(loss: Loss, total: float, outputs: Array, y: Array) -> Sums:
+    return Sums(total, {name: score(outputs, y) for name, score in loss.scores.items()}, len(outputs))

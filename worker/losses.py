@@ -1,0 +1,105 @@
+"""What the training minimises.
+
+A loss takes the network's outputs as they are (logits, not probabilities) and returns the *sum* over rows with its
+gradient. Dividing by the number of rows happens once, after the sums of all shards are added.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Protocol
+
+import numpy as np
+
+from worker.arrays import Array, Shape
+from worker.errors import TargetMismatch
+from worker.scores import correct
+
+
+@dataclass(frozen=True)
+class TargetColumn:
+    """What is known of a target column before any row is read."""
+
+    integral: bool
+    row_shape: Shape
+    min: float
+    max: float
+
+
+class Loss(Protocol):
+    """A function of outputs and targets. Implementations are frozen dataclasses of hyper-parameters."""
+
+    @property
+    def scores(self) -> Mapping[str, Callable[[Array, Array], float]]:
+        """The scores that mean something with this loss: sums over rows, by name."""
+
+    def check(self, output_shape: Shape, column: TargetColumn) -> None:
+        """Raises TargetMismatch, saying what would be right, if such targets can't be held against such outputs."""
+
+    def __call__(self, outputs: Array, targets: Array) -> tuple[float, Array]:
+        """The loss summed over rows, and its gradient with respect to the outputs."""
+
+
+@dataclass(frozen=True)
+class SoftmaxCrossEntropy:
+    """-log softmax(logits)[class], for logits (rows, classes) and integer classes (rows,).
+
+    With p = softmax(logits) its gradient is p, less 1 at the class (Bishop 2006, eq. 4.109). Shifting by the largest
+    logit keeps exp within range and changes nothing.
+    """
+
+    @property
+    def scores(self) -> Mapping[str, Callable[[Array, Array], float]]:
+        return {"accuracy": correct}
+
+    def check(self, output_shape: Shape, column: TargetColumn) -> None:
+        if len(output_shape) != 1 or output_shape[0] < 2:
+            raise TargetMismatch(
+                f"softmax cross-entropy needs one logit a class, at least 2, but the network ends in {output_shape}"
+            )
+        if not column.integral or column.row_shape != ():
+            raise TargetMismatch("softmax cross-entropy needs a column of integers, one class number a row")
+        classes = output_shape[0]
+        if column.min < 0 or column.max >= classes:
+            raise TargetMismatch(
+                f"has classes from {column.min:g} to {column.max:g}, but the network ends in {classes} units, "
+                f"which is for classes 0 to {classes - 1}"
+            )
+
+    def __call__(self, outputs: Array, targets: Array) -> tuple[float, Array]:
+        rows = np.arange(len(outputs))
+        shifted = outputs - outputs.max(axis=1, keepdims=True)
+        gradient = np.exp(shifted)
+        sums = gradient.sum(axis=1, keepdims=True)
+        loss = (np.log(sums[:, 0]) - shifted[rows, targets]).sum(dtype=np.float64)
+        gradient /= sums
+        gradient[rows, targets] -= 1
+        return float(loss), gradient
+
+
+@dataclass(frozen=True)
+class MeanSquaredError:
+    """The mean over a row's elements of (output - target)^2; gradient 2 (output - target) / elements."""
+
+    @property
+    def scores(self) -> Mapping[str, Callable[[Array, Array], float]]:
+        return {}
+
+    def check(self, output_shape: Shape, column: TargetColumn) -> None:
+        # A column of single numbers is what a network with one output predicts.
+        if output_shape not in (column.row_shape, (*column.row_shape, 1)):
+            raise TargetMismatch(
+                f"has rows of shape {column.row_shape}, but the network ends in {output_shape}; "
+                "mean squared error needs the same shape"
+            )
+
+    def __call__(self, outputs: Array, targets: Array) -> tuple[float, Array]:
+        difference = outputs - targets.reshape(outputs.shape).astype(outputs.dtype, copy=False)
+        elements = int(np.prod(outputs.shape[1:]))
+        loss = np.square(difference).sum(dtype=np.float64) / elements
+        return float(loss), difference * np.asarray(2 / elements, outputs.dtype)
+
+
+LOSSES: Mapping[str, type[Loss]] = MappingProxyType(
+    {"softmax_cross_entropy": SoftmaxCrossEntropy, "mean_squared_error": MeanSquaredError}
+)
