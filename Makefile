@@ -1,0 +1,76 @@
+# The commands of this project. Each builds .venv first when it is missing or older than what it was built from.
+# Needed: python3 (3.11 or newer), make and a package index.
+#
+#     make test PYTHON=python3.13           builds a missing .venv with another Python
+#     make test ARGS="tests/unit -x"        hands arguments on (demo, test, serve, bench, lock)
+
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format serve bench proto lock clean
+
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: $(INSTALLED) ## Train a network on handwritten digits and watch it happen
+	$(BIN)/chainrule demo $(ARGS)
+
+test: $(INSTALLED) ## Run every test
+	$(BIN)/pytest $(ARGS)
+
+check: $(INSTALLED) ## Check format, lint, types, the contract, its stubs and the import directions
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	cd protos && ../$(BIN)/buf lint
+	cd protos && ../$(BIN)/buf format -d --exit-code
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py --check
+	$(BIN)/pytest -q tests/test_architecture.py
+
+format: $(INSTALLED) ## Format the code and the contract, and mend what ruff can mend
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+	cd protos && ../$(BIN)/buf format -w
+
+serve: $(INSTALLED) ## Start a coordinator: gRPC on 127.0.0.1:50051, metrics on 127.0.0.1:9464
+	$(BIN)/chainrule serve $(ARGS)
+
+bench: $(INSTALLED) ## Measure speed against other ways to do the same
+	$(BIN)/python -m benchmarks $(ARGS)
+
+proto: $(INSTALLED) ## Write the Python stubs of the contract into chainrule/v1
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py
+
+lock: $(INSTALLED) ## Bring requirements.lock in line with pyproject.toml (ARGS=--upgrade for newer versions)
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --all-extras --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+		$(ARGS) pyproject.toml -o requirements.lock
+
+clean: ## Remove .venv, caches and whatever was built
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp is there only while the environment is whole: removed first, written last. Without it, whatever an
+# interrupted build left is thrown away; with it, only what changed is installed.
+$(INSTALLED): requirements.lock pyproject.toml
+	@command -v "$(PYTHON)" >/dev/null || { \
+		echo "There is no $(PYTHON) here. Chainrule needs Python 3.11 or newer; if yours has another name: make PYTHON=python3.13" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and \
+		"Chainrule needs Python 3.11 or newer, and $(PYTHON) is %d.%d.%d. If you have a newer one: make PYTHON=python3.13" % v[:3])'
+	@"$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null || { \
+		echo "$(PYTHON) lacks its venv module. On Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@if [ -f $@ ] && $(BIN)/python -c ''; then \
+		echo "Updating $(VENV) to requirements.lock"; rm $@; \
+	else \
+		echo "Building $(VENV) with $$("$(PYTHON)" --version). This takes about a minute, once."; \
+		"$(PYTHON)" -m venv --clear $(VENV); \
+	fi
+	@echo "  installing the $$(grep -c '^[a-z0-9].*==' requirements.lock) packages of requirements.lock"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	@echo "  installing chainrule itself"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
