@@ -36,7 +36,9 @@ class Gradient:
     sums: Sums
 
     def __add__(self, other: "Gradient") -> "Gradient":
-        return Gradient(self.vector + other.vector, self.sums + other.sums)
+        with np.errstate(over="ignore", invalid="ignore"):
+            vector = self.vector + other.vector
+        return Gradient(vector, self.sums + other.sums)
 
 
 def gradient(network: Network, loss: Loss, params: Array, x: Array, y: Array) -> Gradient:

@@ -5,6 +5,7 @@ one behind the other in a single vector, and so do the gradients, so that exchan
 to know what a layer is.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,7 +36,7 @@ class Slot:
     @property
     def size(self) -> int:
         """How many numbers it has."""
-        return int(np.prod(self.parameter.shape))
+        return math.prod(self.parameter.shape)
 
     def view(self, vector: Array) -> Array:
         """The parameter's part of the vector, in its own shape, without a copy."""

@@ -23,4 +23,5 @@ def generator(seed: int, purpose: Purpose, *key: int) -> np.random.Generator:
     `key` tells apart the uses of one purpose (an epoch, a layer). Streams are independent by NumPy's SeedSequence
     (O'Neill 2015, "Developing a seed_seq alternative").
     """
-    return np.random.default_rng(np.random.SeedSequence((seed, purpose, *key)))
+    # As a spawn key, not as more entropy: there trailing zeros are lost, and a seed past 32 bits runs into the purpose.
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(purpose, *key)))

@@ -51,7 +51,9 @@ class Shards:
     @cached_property
     def _split(self) -> Rows:
         """All rows in the order of the draw that decides which are held out: those first."""
-        return generator(self.seed, Purpose.SPLIT).permutation(self.rows)
+        order = generator(self.seed, Purpose.SPLIT).permutation(self.rows)
+        order.flags.writeable = False
+        return order
 
 
 def _part(rows: Rows, shard: int, shards: int) -> Rows:

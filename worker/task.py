@@ -50,4 +50,5 @@ class Data:
 
     def take(self, rows: Rows, dtype: np.dtype[np.floating]) -> tuple[Array, Array]:
         """Copies some rows: inputs as `dtype`, targets as they are, since only the loss knows what they mean."""
-        return self.inputs[rows].astype(dtype, copy=False), self.targets[rows]
+        with np.errstate(over="ignore"):
+            return self.inputs[rows].astype(dtype, copy=False), self.targets[rows]

@@ -1,5 +1,6 @@
 """The fully connected layer."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -28,8 +29,10 @@ class Dense:
         if len(input_shape) != 1:
             raise ValueError(
                 f"dense takes rows of shape (features,), but rows of shape {input_shape} reach it; "
-                f"store them flat, as ({int(np.prod(input_shape))},)"
+                f"store them flat, as ({math.prod(input_shape)},)"
             )
+        if input_shape[0] < 1:
+            raise ValueError("dense takes rows of at least one feature, but rows of shape (0,) reach it")
         return (self.units,)
 
     def parameters(self, input_shape: Shape) -> Mapping[str, Parameter]:

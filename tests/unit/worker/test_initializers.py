@@ -1,0 +1,50 @@
+"""The variance with which weights start."""
+
+import math
+
+import numpy as np
+import pytest
+
+from worker.initializers import Initializer, initialize
+
+FAN_IN, FAN_OUT = 400, 200
+SHAPE = (FAN_IN, FAN_OUT)
+
+VARIANCES = {
+    Initializer.ZEROS: 0.0,
+    Initializer.GLOROT_UNIFORM: 2 / (FAN_IN + FAN_OUT),
+    Initializer.GLOROT_NORMAL: 2 / (FAN_IN + FAN_OUT),
+    Initializer.HE_UNIFORM: 2 / FAN_IN,
+    Initializer.HE_NORMAL: 2 / FAN_IN,
+}
+UNIFORM = [Initializer.GLOROT_UNIFORM, Initializer.HE_UNIFORM]
+NORMAL = [Initializer.GLOROT_NORMAL, Initializer.HE_NORMAL]
+
+
+def test_every_initializer_is_in_the_table() -> None:
+    assert set(VARIANCES) == set(Initializer)
+
+
+@pytest.mark.parametrize("initializer", Initializer)
+def test_mean_and_variance(initializer: Initializer) -> None:
+    drawn = initialize(initializer, np.random.default_rng(3), SHAPE, FAN_IN, FAN_OUT)
+    assert drawn.shape == SHAPE
+    assert drawn.dtype == np.float64
+    variance = VARIANCES[initializer]
+    # Four standard errors: of the mean sqrt(variance / n), and of a normal's variance sqrt(2 / n) of itself.
+    assert abs(drawn.mean()) <= 4 * math.sqrt(variance / drawn.size)
+    assert drawn.var() == pytest.approx(variance, rel=4 * math.sqrt(2 / drawn.size))
+
+
+@pytest.mark.parametrize("initializer", UNIFORM)
+def test_uniform_fills_its_interval_and_stays_within(initializer: Initializer) -> None:
+    drawn = np.abs(initialize(initializer, np.random.default_rng(3), SHAPE, FAN_IN, FAN_OUT))
+    limit = math.sqrt(3 * VARIANCES[initializer])
+    assert 0.999 * limit < drawn.max() <= limit
+
+
+@pytest.mark.parametrize("initializer", NORMAL)
+def test_normal_has_a_normal_share_within_one_deviation(initializer: Initializer) -> None:
+    drawn = np.abs(initialize(initializer, np.random.default_rng(3), SHAPE, FAN_IN, FAN_OUT))
+    share = float(np.mean(drawn < math.sqrt(VARIANCES[initializer])))
+    assert share == pytest.approx(math.erf(1 / math.sqrt(2)), abs=0.01)
