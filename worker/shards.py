@@ -37,6 +37,11 @@ class Shards:
         """How many batches an epoch has; the last takes what is left."""
         return math.ceil(self.training_count / self.batch_size)
 
+    def samples(self, steps: int) -> int:
+        """How many rows the first `steps` steps take."""
+        epochs, rest = divmod(steps, self.steps_per_epoch)
+        return epochs * self.training_count + min(rest * self.batch_size, self.training_count)
+
     def training(self, step: int, shard: int) -> Rows:
         """The rows of one shard of step `step`, counted from 0 over all epochs."""
         epoch, index = divmod(step, self.steps_per_epoch)

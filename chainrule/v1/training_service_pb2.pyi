@@ -31,7 +31,9 @@ class CreateTrainingJobRequest(google.protobuf.message.Message):
     """Check the job and return it with its defaults filled in, but create nothing."""
     @property
     def training_job(self) -> chainrule.v1.training_job_pb2.TrainingJob:
-        """The job: spec and, if wanted, display_name. Other fields are the service's and must be left out. Required."""
+        """The job: spec and, if wanted, display_name. Other fields are the service's and are
+        ignored. Required.
+        """
 
     def __init__(
         self,

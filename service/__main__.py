@@ -1,0 +1,174 @@
+"""The composition root: makes every part, gives each what it needs, and ends them in order."""
+
+import asyncio
+import fcntl
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
+from pathlib import Path
+
+import structlog
+from pydantic import ValidationError
+from pydantic_settings import CliApp
+
+from service.api.datasets import DatasetServicer
+from service.api.models import ModelServicer
+from service.api.server import AddressTaken, serving
+from service.api.training import TrainingServicer
+from service.cluster.pool import PoolError, WorkerPool
+from service.cluster.ray_pool import RayPool
+from service.data.datasets import Datasets
+from service.jobs.jobs import Jobs
+from service.jobs.scheduler import Scheduler
+from service.jobs.store import JobStore, StoreError
+from service.metrics import JobMetrics, metrics_endpoint
+from service.models.registry import Models
+from service.settings import Settings
+from service.training.runner import Runner
+from service.training.trainer import Policy
+from service.wire.job import layers_json, spec_text
+
+STOP_SECONDS = 30.0
+"""How long running jobs have to write a checkpoint when the service stops."""
+
+
+class Refused(Exception):
+    """The service can't start; the message is for whoever started it."""
+
+
+def main() -> None:
+    """Runs the coordinator until it is told to stop. Exits with 2 and a line that says why if it can't start."""
+    try:
+        settings = CliApp.run(Settings, cli_args=sys.argv[1:])
+        _configure_log()
+        with ExitStack() as stack:
+            stack.enter_context(_lock(settings.data_dir))
+            # Before any gRPC object exists, and before signal handlers: Ray sets up both in its own way.
+            address = settings.ray_address or os.environ.get("RAY_ADDRESS")
+            pool = stack.enter_context(closing(RayPool(address, settings.local_workers)))
+            asyncio.run(run(settings, pool))
+    except ValidationError as error:
+        problems = (f"--{'.'.join(map(str, e['loc'])).replace('_', '-')}: {e['msg']}" for e in error.errors())
+        sys.exit("\n".join(problems))
+    except (Refused, PoolError, AddressTaken, StoreError) as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(2)
+
+
+async def run(settings: Settings, pool: WorkerPool) -> None:
+    """Serves until SIGTERM, SIGINT, or the end of standard input if the settings say so."""
+    stop = _stop_event(settings.until_stdin_closes)
+    async with coordinator(settings, pool) as addresses:
+        structlog.get_logger(__name__).info("ready", **addresses)
+        if settings.announce:
+            sys.stdout.write(f"{json.dumps(addresses)}\n")
+            sys.stdout.flush()
+        await stop.wait()
+
+
+@asynccontextmanager
+async def coordinator(settings: Settings, pool: WorkerPool) -> AsyncIterator[dict[str, str]]:
+    """A coordinator on a data directory that is its own, its parts made in order and ended in reverse.
+
+    Gives its addresses: "grpc" as HOST:PORT, "metrics" as a URL, and its "data_dir". Raises Refused, AddressTaken or
+    StoreError.
+    """
+    directory = settings.data_dir
+    host, _ = _host_and_port(settings.listen, "--listen")
+    metrics_host, metrics_port = _host_and_port(settings.metrics_listen, "--metrics-listen")
+    with ExitStack() as stack:
+        store = stack.enter_context(closing(JobStore(directory / "jobs.sqlite", spec_text())))
+        jobs = Jobs(store)
+        datasets = Datasets(directory / "datasets", settings.max_dataset_bytes)
+        models = Models(directory / "models")
+        policy = Policy(settings.checkpoint_seconds, settings.worker_wait_seconds)
+        runner = Runner(jobs, datasets, models, pool, policy, directory / "checkpoints", layers_json)
+        scheduler = Scheduler(jobs, pool.capacity, runner.run)
+        jobs.requeue_interrupted()
+
+        collector = JobMetrics(jobs, runner.timings.get, pool.capacity, settings.metrics_retention_seconds)
+        try:
+            metrics_port = stack.enter_context(metrics_endpoint(metrics_host, metrics_port, collector))
+        except OSError as error:
+            raise Refused(f"can't listen at {settings.metrics_listen} for metrics: {error.strerror}") from error
+
+        training = TrainingServicer(jobs, datasets, pool.capacity, scheduler.reason)
+        async with serving(settings.listen, training, DatasetServicer(datasets, jobs), ModelServicer(models)) as port:
+            scheduler.start()
+            try:
+                yield {
+                    "grpc": f"{host}:{port}",
+                    "metrics": f"http://{metrics_host}:{metrics_port}/metrics",
+                    "data_dir": str(directory),
+                }
+            finally:
+                runner.stop()
+                await asyncio.to_thread(scheduler.stop, STOP_SECONDS)
+
+
+@contextmanager
+def _lock(directory: Path) -> Iterator[None]:
+    """Makes the data directory, and keeps any other coordinator out of it."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = (directory / "lock").open("a+")
+    except OSError as error:
+        raise Refused(
+            f"can't use the data directory {directory}: {error.strerror}; name another by --data-dir"
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Refused(
+                f"the data directory {directory} is in use by another coordinator; "
+                "talk to that one by --server, or choose another directory by --data-dir"
+            ) from None
+        yield
+
+
+def _stop_event(until_stdin_closes: bool) -> asyncio.Event:
+    """An event that is set when the service is told to stop."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if until_stdin_closes:
+
+        def read_to_end() -> None:
+            while os.read(sys.stdin.fileno(), 1024):
+                pass
+            loop.call_soon_threadsafe(stop.set)
+
+        threading.Thread(target=read_to_end, daemon=True).start()
+    return stop
+
+
+def _host_and_port(address: str, option: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65_535:
+        raise Refused(f"{option} is {address!r}; must be HOST:PORT, such as 127.0.0.1:50051")
+    return host, int(port)
+
+
+def _configure_log() -> None:
+    """One line of JSON an entry, to standard error."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+if __name__ == "__main__":
+    main()

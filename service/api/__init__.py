@@ -1,0 +1,1 @@
+"""The gRPC face: one servicer a file, and what they share."""

@@ -1,0 +1,72 @@
+"""The gRPC server: our services, the standard health and reflection services, and the limits that hold for all."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from chainrule.v1 import (
+    dataset_service_pb2,
+    dataset_service_pb2_grpc,
+    model_service_pb2,
+    model_service_pb2_grpc,
+    training_service_pb2,
+    training_service_pb2_grpc,
+)
+from service.api.datasets import DatasetServicer
+from service.api.errors import ErrorInterceptor
+from service.api.models import ModelServicer
+from service.api.training import TrainingServicer
+
+LARGEST_MESSAGE = 4 << 20
+MOST_CALLS = 1_000
+GRACE_SECONDS = 2.0
+
+OPTIONS = (
+    # Without this a second server would take the same port in silence, and half of the calls.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", LARGEST_MESSAGE),
+    ("grpc.max_send_message_length", LARGEST_MESSAGE),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+)
+
+
+class AddressTaken(Exception):
+    """The address to listen at can't be had."""
+
+
+@asynccontextmanager
+async def serving(
+    address: str, training: TrainingServicer, datasets: DatasetServicer, models: ModelServicer
+) -> AsyncIterator[int]:
+    """Serves while the context is open; gives the port. Raises AddressTaken."""
+    server = grpc.aio.server(interceptors=(ErrorInterceptor(),), options=OPTIONS, maximum_concurrent_rpcs=MOST_CALLS)
+    training_service_pb2_grpc.add_TrainingServiceServicer_to_server(training, server)
+    dataset_service_pb2_grpc.add_DatasetServiceServicer_to_server(datasets, server)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
+    names = [
+        module.DESCRIPTOR.services_by_name[name].full_name
+        for module, name in (
+            (training_service_pb2, "TrainingService"),
+            (dataset_service_pb2, "DatasetService"),
+            (model_service_pb2, "ModelService"),
+        )
+    ]
+    healthy = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise AddressTaken(f"can't listen at {address}: it is taken, or not an address of this machine") from error
+    await server.start()
+    for name in ("", *names):
+        await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
+    try:
+        yield port
+    finally:
+        await healthy.enter_graceful_shutdown()
+        await server.stop(GRACE_SECONDS)

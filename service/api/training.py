@@ -1,0 +1,157 @@
+"""TrainingService."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+
+from google.protobuf.empty_pb2 import Empty
+
+from chainrule.v1 import training_job_pb2 as job_pb
+from chainrule.v1 import training_service_pb2 as pb
+from chainrule.v1 import training_service_pb2_grpc as stubs
+from service.api.paging import page
+from service.data.datasets import Datasets
+from service.errors import InvalidArgument, NotFound, Violations
+from service.jobs.job import Job, Queued
+from service.jobs.jobs import Jobs
+from service.jobs.spec import JobSpec
+from service.training.task import make_task
+from service.wire.job import event_message, job_message, progress_message
+from service.wire.names import require_name
+from service.wire.spec import parse_spec, spec_message
+
+LONGEST_TEXT = 100
+EVENTS_AT_ONCE = 500
+PROGRESS_SECONDS = 0.25
+
+
+class TrainingServicer(stubs.TrainingServiceServicer):
+    """Training jobs over gRPC."""
+
+    def __init__(
+        self, jobs: Jobs, datasets: Datasets, capacity: Callable[[], int], waiting: Callable[[str], str]
+    ) -> None:
+        """`capacity` tells how many workers the cluster has; `waiting`, why a queued job waits."""
+        self._jobs = jobs
+        self._datasets = datasets
+        self._capacity = capacity
+        self._waiting = waiting
+        self._watchers: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        loop = asyncio.get_running_loop()
+        jobs.listen(lambda job_id: _call_soon(loop, self._wake, job_id))
+
+    async def CreateTrainingJob(self, request: pb.CreateTrainingJobRequest, context: object) -> job_pb.TrainingJob:  # noqa: ARG002, N802
+        return await asyncio.to_thread(self._create, request)
+
+    async def GetTrainingJob(self, request: pb.GetTrainingJobRequest, context: object) -> job_pb.TrainingJob:  # noqa: ARG002, N802
+        return self._message(self._jobs.get(require_name(request.name, "jobs")))
+
+    async def ListTrainingJobs(  # noqa: N802
+        self,
+        request: pb.ListTrainingJobsRequest,
+        context: object,  # noqa: ARG002
+    ) -> pb.ListTrainingJobsResponse:
+        jobs, token = page(self._jobs.all(), _creation, request, newest_first=True)
+        return pb.ListTrainingJobsResponse(training_jobs=map(self._message, jobs), next_page_token=token)
+
+    async def CancelTrainingJob(self, request: pb.CancelTrainingJobRequest, context: object) -> job_pb.TrainingJob:  # noqa: ARG002, N802
+        return self._message(await asyncio.to_thread(self._jobs.cancel, require_name(request.name, "jobs")))
+
+    async def DeleteTrainingJob(self, request: pb.DeleteTrainingJobRequest, context: object) -> Empty:  # noqa: ARG002, N802
+        await asyncio.to_thread(self._jobs.delete, require_name(request.name, "jobs"))
+        return Empty()
+
+    async def WatchTrainingJob(  # noqa: N802
+        self,
+        request: pb.WatchTrainingJobRequest,
+        context: object,  # noqa: ARG002
+    ) -> AsyncIterator[pb.WatchTrainingJobResponse]:
+        job_id = require_name(request.name, "jobs")
+        seen = request.after_event
+        last = self._jobs.get(job_id).last_event
+        if not 0 <= seen <= last:
+            raise InvalidArgument.of("after_event", f"is {seen}; {request.name} has the events 1 to {last} so far")
+        changed = asyncio.Event()
+        self._watchers[job_id].add(changed)
+        try:
+            shown = None
+            while True:
+                changed.clear()
+                # Read before the events, so that an end seen here has its event among those sent next.
+                job = self._jobs.get(job_id)
+                while records := await asyncio.to_thread(self._jobs.events, job_id, seen, EVENTS_AT_ONCE):
+                    for record in records:
+                        yield pb.WatchTrainingJobResponse(event=event_message(job_id, record))
+                    seen = records[-1].number
+                if job.has_ended:
+                    return
+                progress = progress_message(job, self._jobs.progress(job_id))
+                if progress != shown:
+                    yield pb.WatchTrainingJobResponse(progress=progress)
+                    shown = progress
+                await _first(changed, PROGRESS_SECONDS if job.is_at_work else None)
+        finally:
+            self._watchers[job_id].discard(changed)
+            if not self._watchers[job_id]:
+                del self._watchers[job_id]
+
+    def _create(self, request: pb.CreateTrainingJobRequest) -> job_pb.TrainingJob:
+        asked = request.training_job
+        _check_texts(request)
+        spec = parse_spec(asked.spec, "training_job.spec")
+        rows = self._check_feasible(spec)
+        if request.validate_only:
+            return job_pb.TrainingJob(display_name=asked.display_name, spec=spec_message(spec))
+        return self._message(self._jobs.create(spec, rows, asked.display_name, request.request_id))
+
+    def _check_feasible(self, spec: JobSpec) -> int:
+        """Whether the job could run here. Returns the rows of its dataset; raises InvalidArgument."""
+        path = "training_job.spec"
+        try:
+            dataset = self._datasets.get(spec.dataset)
+        except NotFound as error:
+            raise InvalidArgument.of(
+                f"{path}.data.dataset", f"{error.message}; upload it first", reason=error.reason
+            ) from None
+        make_task(spec, dataset, path)
+        if spec.workers > (capacity := self._capacity()):
+            raise InvalidArgument.of(
+                f"{path}.workers", f"is {spec.workers}; the cluster has room for {capacity}", reason="TOO_MANY_WORKERS"
+            )
+        return dataset.rows
+
+    def _message(self, job: Job) -> job_pb.TrainingJob:
+        waiting = self._waiting(job.id) if isinstance(job.state, Queued) else ""
+        return job_message(job, progress_message(job, self._jobs.progress(job.id)), waiting)
+
+    def _wake(self, job_id: str) -> None:
+        for watcher in self._watchers.get(job_id, ()):
+            watcher.set()
+
+
+def _check_texts(request: pb.CreateTrainingJobRequest) -> None:
+    violations = Violations()
+    if len(request.training_job.display_name) > LONGEST_TEXT or not request.training_job.display_name.isprintable():
+        violations.add("training_job.display_name", f"must be at most {LONGEST_TEXT} printable characters")
+    request_id = request.request_id
+    if len(request_id) > LONGEST_TEXT or not (request_id.isascii() and request_id.isprintable()):
+        violations.add("request_id", f"must be at most {LONGEST_TEXT} printable ASCII characters")
+    violations.raise_any()
+
+
+def _creation(job: Job) -> str:
+    """Sorts jobs by age."""
+    return f"{job.created.isoformat(timespec='microseconds')} {job.id}"
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[str], None], job_id: str) -> None:
+    """From any thread; nothing once the service has stopped."""
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(call, job_id)
+
+
+async def _first(event: asyncio.Event, timeout: float | None) -> None:
+    try:
+        await asyncio.wait_for(event.wait(), timeout)
+    except TimeoutError:
+        return

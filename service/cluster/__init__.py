@@ -1,0 +1,1 @@
+"""Where workers come from: a protocol, Ray behind it, and the same within the process."""

@@ -1,0 +1,1 @@
+"""Datasets: named, immutable, typed columns, uploaded once."""

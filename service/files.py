@@ -1,0 +1,70 @@
+"""Files and directories that appear whole or not at all, and stay."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import mkdtemp
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes a file so that after a crash at any moment it has its old content or its new one. Raises OSError."""
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+@contextmanager
+def new_directory(path: Path) -> Iterator[Path]:
+    """A temporary directory that becomes `path` when the context is left without an error, and else vanishes.
+
+    Raises FileExistsError if `path` exists by then. Names that begin with a dot are left-overs of a crash.
+    """
+    temporary = Path(mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as opened:
+                    os.fsync(opened.fileno())
+        sync_directory(temporary)
+        if path.exists():
+            raise FileExistsError(path)
+        temporary.rename(path)
+        sync_directory(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_directory(path: Path) -> None:
+    """Removes a directory so that a crash leaves no half of it under its name."""
+    doomed = path.with_name(f".{path.name}.deleted")
+    shutil.rmtree(doomed, ignore_errors=True)
+    path.rename(doomed)
+    sync_directory(path.parent)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def sweep(parent: Path) -> None:
+    """Makes a directory for such directories, and removes what a crash left half done in it."""
+    parent.mkdir(parents=True, exist_ok=True)
+    for path in parent.glob(".*"):
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def sync_directory(path: Path) -> None:
+    """Makes the names in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,248 @@
+"""A job's life: states that carry their data, events, and the one function in which a job changes.
+
+`advance` decides without doing: no clock, no disk. Replaying a job's events through it gives the job, and that is how a
+coordinator that starts again knows where everything stood.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal, TypeAlias
+
+from service.jobs.spec import JobSpec
+from worker.shards import Shards
+
+
+@dataclass(frozen=True)
+class Queued:
+    """Waits for room. The reason is set when the job had been running before."""
+
+    reason: str = ""
+    kind: Literal["QUEUED"] = "QUEUED"
+
+
+@dataclass(frozen=True)
+class Starting:
+    """Its workers are being started."""
+
+    kind: Literal["STARTING"] = "STARTING"
+
+
+@dataclass(frozen=True)
+class Running:
+    """Steps are being taken."""
+
+    kind: Literal["RUNNING"] = "RUNNING"
+
+
+@dataclass(frozen=True)
+class WaitingForWorkers:
+    """Every worker is lost."""
+
+    reason: str
+    kind: Literal["WAITING_FOR_WORKERS"] = "WAITING_FOR_WORKERS"
+
+
+@dataclass(frozen=True)
+class Succeeded:
+    """The model is in the registry, under the job's own id."""
+
+    parameters_sha256: str
+    training_loss: float
+    training_accuracy: float | None
+    validation_loss: float | None
+    validation_accuracy: float | None
+    duration_seconds: float
+    kind: Literal["SUCCEEDED"] = "SUCCEEDED"
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Ended with an error: a reason for programs, a message for people."""
+
+    reason: str
+    message: str
+    kind: Literal["FAILED"] = "FAILED"
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """Ended on request."""
+
+    kind: Literal["CANCELLED"] = "CANCELLED"
+
+
+State: TypeAlias = Queued | Starting | Running | WaitingForWorkers | Succeeded | Failed | Cancelled
+
+_NEXT: dict[type[State], tuple[type[State], ...]] = {
+    # A job that was under way goes back to the queue when its coordinator stops or starts again.
+    Queued: (Starting, Failed, Cancelled),
+    Starting: (Running, Queued, Failed, Cancelled),
+    Running: (WaitingForWorkers, Queued, Succeeded, Failed, Cancelled),
+    WaitingForWorkers: (Running, Queued, Failed, Cancelled),
+    Succeeded: (),
+    Failed: (),
+    Cancelled: (),
+}
+
+
+STATES = ("QUEUED", "STARTING", "RUNNING", "WAITING_FOR_WORKERS", "SUCCEEDED", "FAILED", "CANCELLED")
+"""The names of all states."""
+
+
+@dataclass(frozen=True)
+class StateChanged:
+    """The job is in a new state."""
+
+    state: State
+    kind: Literal["state_changed"] = "state_changed"
+
+
+@dataclass(frozen=True)
+class EpochCompleted:
+    """An epoch was completed; `epoch` counts from 1, `step` is the number of steps applied."""
+
+    epoch: int
+    step: int
+    training_loss: float
+    training_accuracy: float | None
+    validation_loss: float | None
+    validation_accuracy: float | None
+    learning_rate: float
+    duration_seconds: float
+    kind: Literal["epoch_completed"] = "epoch_completed"
+
+
+@dataclass(frozen=True)
+class CheckpointSaved:
+    """After a crash the job goes on from this step."""
+
+    step: int
+    kind: Literal["checkpoint_saved"] = "checkpoint_saved"
+
+
+@dataclass(frozen=True)
+class WorkerLost:
+    """A worker died or stopped answering while `step` was computed."""
+
+    worker: int
+    step: int
+    reason: str
+    kind: Literal["worker_lost"] = "worker_lost"
+
+
+@dataclass(frozen=True)
+class WorkerJoined:
+    """A worker came back before `step`."""
+
+    worker: int
+    step: int
+    kind: Literal["worker_joined"] = "worker_joined"
+
+
+Event: TypeAlias = StateChanged | EpochCompleted | CheckpointSaved | WorkerLost | WorkerJoined
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a running job is, as of its newest step. Superseded by the next, never stored."""
+
+    step: int = 0
+    training_loss: float = 0.0
+    samples_per_second: float = 0.0
+    workers: int = 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as its events left it."""
+
+    id: str
+    display_name: str
+    spec: JobSpec
+    rows: int
+    """How many rows its dataset has; datasets never change."""
+    created: datetime
+    state: State = Queued()
+    last_event: int = 0
+    story: tuple[str, ...] = ()
+    started: datetime | None = None
+    ended: datetime | None = None
+    epoch: EpochCompleted | None = None
+    checkpoint_step: int = 0
+    worker_failures: int = 0
+
+    @property
+    def name(self) -> str:
+        """The resource name."""
+        return f"jobs/{self.id}"
+
+    @property
+    def shards(self) -> Shards:
+        """How its rows are dealt out."""
+        spec = self.spec
+        return Shards(self.rows, spec.validation_fraction, spec.batch_size, spec.shards, spec.seed)
+
+    def steps(self, progress: Progress) -> int:
+        """How many steps were applied: what is known live, or else from the events."""
+        return max(progress.step, self.epoch.step if self.epoch else 0, self.checkpoint_step)
+
+    @property
+    def total_steps(self) -> int:
+        """How many steps it takes in all."""
+        return self.shards.steps_per_epoch * self.spec.epochs
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more can happen to it."""
+        return not _NEXT[type(self.state)]
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether it holds workers, or holds out for some."""
+        return isinstance(self.state, Starting | Running | WaitingForWorkers)
+
+
+class IllegalEvent(Exception):
+    """An event that cannot follow what happened to the job before."""
+
+
+def advance(job: Job, event: Event, time: datetime) -> Job:
+    """The job after an event. Raises IllegalEvent, with the job, its state and its story, if it can't happen now."""
+    if job.has_ended or (isinstance(event, StateChanged) and not _may_follow(job, event.state)):
+        raise IllegalEvent(f"{job.name} is {job.state.kind} after {' -> '.join(job.story)}; it can't take {event}")
+    job = replace(job, last_event=job.last_event + 1)
+    match event:
+        case StateChanged(state):
+            job = replace(job, state=state, story=(*job.story[-19:], state.kind))
+            if isinstance(state, Running) and job.started is None:
+                job = replace(job, started=time)
+            return replace(job, ended=time) if job.has_ended else job
+        case EpochCompleted():
+            return replace(job, epoch=event)
+        case CheckpointSaved(step):
+            return replace(job, checkpoint_step=step)
+        case WorkerLost():
+            return replace(job, worker_failures=job.worker_failures + 1)
+        case WorkerJoined():
+            return job
+
+
+def is_repeated(job: Job, event: Event) -> bool:
+    """Whether the job already has this event, which happens when steps after the last checkpoint are taken again.
+
+    They give the same bits, so that their events carry no news.
+    """
+    match event:
+        case EpochCompleted(epoch):
+            return job.epoch is not None and epoch <= job.epoch.epoch
+        case CheckpointSaved(step):
+            return step <= job.checkpoint_step
+        case _:
+            return False
+
+
+def _may_follow(job: Job, state: State) -> bool:
+    """The first event of every job puts it in the queue."""
+    if job.last_event == 0:
+        return isinstance(state, Queued)
+    return type(state) in _NEXT[type(job.state)]

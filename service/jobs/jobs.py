@@ -1,0 +1,155 @@
+"""All jobs of the service: created, changed and read here, by any thread.
+
+Durable first: a change is in the store before anyone can see it. What changes several times a second and needn't
+outlive the process (progress) is kept beside, in memory.
+"""
+
+import secrets
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from service.errors import AlreadyExists, FailedPrecondition, NotFound
+from service.jobs.job import (
+    Cancelled,
+    Event,
+    Job,
+    Progress,
+    Queued,
+    StateChanged,
+    advance,
+    is_repeated,
+)
+from service.jobs.spec import JobSpec
+from service.jobs.store import JobStore, Record
+
+
+class Jobs:
+    """The jobs, in the order in which they were created."""
+
+    def __init__(self, store: JobStore, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._store = store
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._jobs = {job.id: job for job in store.load()}
+        self._progress: dict[str, Progress] = {}
+        self._listeners: list[Callable[[str], None]] = []
+
+    def listen(self, listener: Callable[[str], None]) -> None:
+        """Has `listener` called with a job's id after each of its events. It must return at once."""
+        self._listeners.append(listener)
+
+    def create(self, spec: JobSpec, rows: int, display_name: str, request_id: str) -> Job:
+        """Puts a new job in the queue, or returns the one that the same request made before.
+
+        Raises AlreadyExists if the request id was used for a different job.
+        """
+        with self._lock:
+            if request_id and (made := self._store.requested(request_id)):
+                return self._same(self._jobs[made], spec, display_name)
+            now = self._clock()
+            job = Job(_new_id(), display_name, spec, rows, now)
+            event = StateChanged(Queued())
+            job = advance(job, event, now)
+            self._store.create(job, request_id, Record(job.last_event, now, event))
+            self._jobs[job.id] = job
+        self._tell(job.id)
+        return job
+
+    def get(self, job_id: str) -> Job:
+        """A job as it stands. Raises NotFound."""
+        try:
+            return self._jobs[job_id]
+        except KeyError:
+            raise NotFound(f"jobs/{job_id}") from None
+
+    def has(self, job_id: str) -> bool:
+        """Whether there is such a job."""
+        return job_id in self._jobs
+
+    def all(self) -> list[Job]:
+        """All jobs, the oldest first."""
+        with self._lock:
+            return list(self._jobs.values())
+
+    def events(self, job_id: str, after: int, most: int) -> list[Record]:
+        """Up to `most` of a job's events that follow number `after`."""
+        return self._store.events(job_id, after, most)
+
+    def record(self, job_id: str, event: Event) -> bool:
+        """Makes an event durable and visible. Returns False, and does nothing, if the job has ended or is gone.
+
+        The one who runs a job may learn only by this that it was cancelled. Raises IllegalEvent.
+        """
+        with self._lock:
+            job = self._jobs.get(job_id)
+            if job is None or job.has_ended:
+                return False
+            if is_repeated(job, event):
+                return True
+            self._append(job, event)
+        self._tell(job_id)
+        return True
+
+    def cancel(self, job_id: str) -> Job:
+        """Ends a job for good. Raises NotFound, or FailedPrecondition if it has ended."""
+        with self._lock:
+            job = self.get(job_id)
+            if job.has_ended:
+                raise FailedPrecondition(
+                    f"{job.name} has ended already: it is {job.state.kind}", reason="JOB_HAS_ENDED"
+                )
+            job = self._append(job, StateChanged(Cancelled()))
+        self._tell(job_id)
+        return job
+
+    def delete(self, job_id: str) -> None:
+        """Removes an ended job and its events. Raises NotFound, or FailedPrecondition if it hasn't ended."""
+        with self._lock:
+            job = self.get(job_id)
+            if not job.has_ended:
+                raise FailedPrecondition(
+                    f"{job.name} is {job.state.kind}; cancel it before deleting it", reason="JOB_NOT_ENDED"
+                )
+            self._store.delete(job_id)
+            del self._jobs[job_id]
+            self._progress.pop(job_id, None)
+        self._tell(job_id)
+
+    def requeue_interrupted(self) -> None:
+        """Puts the jobs that were under way when the coordinator ended back in the queue."""
+        for job in self.all():
+            if job.is_at_work:
+                self.record(job.id, StateChanged(Queued("goes on after a restart of the coordinator")))
+
+    def set_progress(self, job_id: str, progress: Progress) -> None:
+        """Replaces a job's progress. Called after every step, so it does as little as that."""
+        self._progress[job_id] = progress
+
+    def progress(self, job_id: str) -> Progress:
+        """The progress of a job, as far as this process has run it."""
+        return self._progress.get(job_id, Progress())
+
+    def _append(self, job: Job, event: Event) -> Job:
+        now = self._clock()
+        changed = advance(job, event, now)
+        self._store.append(job.id, Record(changed.last_event, now, event))
+        self._jobs[job.id] = changed
+        return changed
+
+    def _same(self, job: Job, spec: JobSpec, display_name: str) -> Job:
+        if (job.spec, job.display_name) != (spec, display_name):
+            raise AlreadyExists(
+                f"this request_id made {job.name}, which is a different job; use a new request_id for a new job",
+                reason="REQUEST_ID_REUSED",
+            )
+        return job
+
+    def _tell(self, job_id: str) -> None:
+        for listener in self._listeners:
+            listener(job_id)
+
+
+def _new_id() -> str:
+    """Ten letters: about 47 bits, so that ids need no coordination and can't be guessed by counting."""
+    return "".join(secrets.choice("abcdefghijkmnpqrstuvwxyz") for _ in range(10))

@@ -1,0 +1,161 @@
+"""The durable state of jobs: their specifications and their numbered events, in SQLite.
+
+Events are all there is; a job is what replaying them gives. A call returns once the disk has it (write-ahead log,
+synced at every commit), so that nothing acknowledged is lost.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from service.jobs.job import Event, Job, advance
+from service.jobs.spec import JobSpec
+
+SCHEMA_VERSION = 1
+SCHEMA = """
+CREATE TABLE jobs (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    request_id TEXT UNIQUE,
+    display_name TEXT NOT NULL,
+    spec TEXT NOT NULL,
+    rows INTEGER NOT NULL,
+    created TEXT NOT NULL
+) STRICT;
+CREATE TABLE events (
+    job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+    number INTEGER NOT NULL,
+    time TEXT NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (job, number)
+) STRICT, WITHOUT ROWID;
+"""
+
+_EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+class StoreError(Exception):
+    """The file cannot be used."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A numbered event."""
+
+    number: int
+    time: datetime
+    event: Event
+
+
+@dataclass(frozen=True)
+class SpecText:
+    """How a specification is written into the store, and read back."""
+
+    write: Callable[[JobSpec], str]
+    read: Callable[[str], JobSpec]
+
+
+class JobStore:
+    """Jobs and events in one SQLite file. May be used from any thread."""
+
+    def __init__(self, path: Path, spec_text: SpecText) -> None:
+        """Opens the file, or makes it. Raises StoreError if it was written by a newer version."""
+        self._spec_text = spec_text
+        self._lock = threading.Lock()
+        # Without an isolation level Python opens no transactions of its own: _transaction alone does.
+        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "busy_timeout = 5000"):
+            self._connection.execute(f"PRAGMA {pragma}")
+        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            self._connection.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        elif version != SCHEMA_VERSION:
+            raise StoreError(f"{path} has schema version {version}; this service knows {SCHEMA_VERSION}")
+
+    def close(self) -> None:
+        """Closes the file."""
+        with self._lock:
+            self._connection.close()
+
+    def create(self, job: Job, request_id: str, first: Record) -> None:
+        """Adds a job with its first event."""
+        with self._transaction() as execute:
+            execute(
+                "INSERT INTO jobs (id, request_id, display_name, spec, rows, created) VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    job.id,
+                    request_id or None,
+                    job.display_name,
+                    self._spec_text.write(job.spec),
+                    job.rows,
+                    job.created.isoformat(),
+                ),
+            )
+            execute(*_insert(job.id, first))
+
+    def append(self, job: str, record: Record) -> None:
+        """Adds an event. Raises sqlite3.IntegrityError if its number is taken or the job is gone."""
+        with self._transaction() as execute:
+            execute(*_insert(job, record))
+
+    def delete(self, job: str) -> None:
+        """Removes a job and its events."""
+        with self._transaction() as execute:
+            execute("DELETE FROM jobs WHERE id = ?", (job,))
+
+    def events(self, job: str, after: int, most: int) -> list[Record]:
+        """Up to `most` events that follow number `after`, in order."""
+        with self._lock:
+            rows = self._connection.execute(
+                "SELECT number, time, body FROM events WHERE job = ? AND number > ? ORDER BY number LIMIT ?",
+                (job, after, most),
+            ).fetchall()
+        return [_record(*row) for row in rows]
+
+    def requested(self, request_id: str) -> str | None:
+        """The id of the job that a request made, if it did."""
+        with self._lock:
+            row = self._connection.execute("SELECT id FROM jobs WHERE request_id = ?", (request_id,)).fetchone()
+        return row[0] if row else None
+
+    def load(self) -> Iterator[Job]:
+        """All jobs, the oldest first, each made by replaying its events."""
+        with self._lock:
+            rows = self._connection.execute(
+                "SELECT id, display_name, spec, rows, created FROM jobs ORDER BY number"
+            ).fetchall()
+        for job_id, display_name, spec, row_count, created in rows:
+            job = Job(job_id, display_name, self._spec_text.read(spec), row_count, datetime.fromisoformat(created))
+            for record in self.events(job_id, 0, -1):
+                job = advance(job, record.event, record.time)
+            yield job
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
+        """Everything inside is on the disk afterwards, or nothing of it."""
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection.execute
+                self._connection.execute("COMMIT")
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+
+
+def _insert(job: str, record: Record) -> tuple[str, tuple[object, ...]]:
+    body = _EVENT.dump_json(record.event).decode()
+    return (
+        "INSERT INTO events (job, number, time, body) VALUES (?, ?, ?, ?)",
+        (job, record.number, record.time.isoformat(), body),
+    )
+
+
+def _record(number: int, time: str, body: str) -> Record:
+    return Record(number, datetime.fromisoformat(time), _EVENT.validate_json(body))

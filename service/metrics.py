@@ -1,0 +1,147 @@
+"""What Prometheus scrapes.
+
+Read from the state when a scrape comes, so that training never waits for it. A job has series from its start until
+some time after its end, so that their number stays bounded however many jobs there were.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from service.jobs.job import STATES, Job, Progress
+from service.jobs.jobs import Jobs
+from service.training.timing import BUCKETS, PHASES, Timing
+
+JOB = ("job_id",)
+"""The label of a job's series. Prometheus itself puts `job` on everything, for the scrape's target."""
+
+
+class JobMetrics(Collector):
+    """The metrics of the jobs."""
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        timing: Callable[[str], Timing | None],
+        capacity: Callable[[], int],
+        retention_seconds: float,
+    ) -> None:
+        """Series of a job that ended more than `retention_seconds` ago are left out."""
+        self._jobs = jobs
+        self._timing = timing
+        self._capacity = capacity
+        self._retention_seconds = retention_seconds
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics, as of now."""
+        everything = self._jobs.all()
+        shown = [(job, self._jobs.progress(job.id)) for job in everything if self._is_shown(job)]
+        yield from _fleet(everything, shown, self._capacity())
+        yield from _losses(shown)
+        yield from _counts(shown)
+        yield self._phases(shown)
+
+    def _is_shown(self, job: Job) -> bool:
+        if job.started is None:
+            return False
+        return job.ended is None or (datetime.now(UTC) - job.ended).total_seconds() < self._retention_seconds
+
+    def _phases(self, shown: list[tuple[Job, Progress]]) -> Metric:
+        family = HistogramMetricFamily(
+            "chainrule_step_phase_seconds",
+            "Time that the steps of a job spent in a phase.",
+            labels=(*JOB, "phase"),
+        )
+        for job, _ in shown:
+            if timing := self._timing(job.id):
+                for phase in PHASES:
+                    family.add_metric((job.id, phase), _cumulative(timing.counts[phase]), timing.seconds[phase])
+        return family
+
+
+@contextmanager
+def metrics_endpoint(host: str, port: int, collector: Collector) -> Iterator[int]:
+    """Serves /metrics while the context is open; gives the port. Raises OSError."""
+    registry = CollectorRegistry()
+    registry.register(collector)
+    server, thread = start_http_server(port, host, registry)
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _fleet(everything: list[Job], shown: list[tuple[Job, Progress]], capacity: int) -> Iterator[Metric]:
+    jobs = GaugeMetricFamily("chainrule_jobs", "Jobs by state.", labels=("state",))
+    states: Counter[str] = Counter(job.state.kind for job in everything)
+    for state in STATES:
+        jobs.add_metric((state.lower(),), states[state])
+    yield jobs
+    workers = GaugeMetricFamily("chainrule_workers", "Workers by state.", labels=("state",))
+    at_work = [(job, progress) for job, progress in shown if job.is_at_work]
+    ready = sum(progress.workers for _, progress in at_work)
+    lost = sum(max(job.spec.workers - progress.workers, 0) for job, progress in at_work if progress.workers)
+    for name, count in (("busy", ready), ("lost", lost), ("free", max(capacity - ready - lost, 0))):
+        workers.add_metric((name,), count)
+    yield workers
+
+
+def _losses(shown: list[tuple[Job, Progress]]) -> Iterator[Metric]:
+    """Gauges of a job. What a job doesn't have (a validation loss before the first epoch) has no series."""
+    gauges: tuple[tuple[str, str, Callable[[Job, Progress], float | None]], ...] = (
+        (
+            "training_loss",
+            "Mean loss over the rows of the newest step.",
+            lambda job, p: p.training_loss if p.step else job.epoch.training_loss if job.epoch else None,
+        ),
+        (
+            "validation_loss",
+            "Mean loss over the held-out rows after the newest epoch.",
+            lambda job, _: job.epoch.validation_loss if job.epoch else None,
+        ),
+        (
+            "validation_accuracy_ratio",
+            "Share of the held-out rows classified correctly after the newest epoch.",
+            lambda job, _: job.epoch.validation_accuracy if job.epoch else None,
+        ),
+        ("learning_rate", "Learning rate of the newest step.", lambda job, _: job.spec.learning_rate),
+        ("job_workers", "Workers of a job that are ready or at work.", lambda job, p: p.workers * job.is_at_work),
+    )
+    for name, text, value in gauges:
+        family = GaugeMetricFamily(f"chainrule_{name}", text, labels=JOB)
+        for job, progress in shown:
+            if (number := value(job, progress)) is not None:
+                family.add_metric((job.id,), number)
+        yield family
+
+
+def _counts(shown: list[tuple[Job, Progress]]) -> Iterator[Metric]:
+    counters: tuple[tuple[str, str, Callable[[Job, Progress], float]], ...] = (
+        ("steps", "Steps applied.", lambda job, progress: job.steps(progress)),
+        ("samples", "Training rows used, once for every epoch.", lambda job, p: job.shards.samples(job.steps(p))),
+        ("epochs", "Epochs completed.", lambda job, _: job.epoch.epoch if job.epoch else 0),
+        ("worker_failures", "Workers lost.", lambda job, _: job.worker_failures),
+    )
+    for name, text, value in counters:
+        family = CounterMetricFamily(f"chainrule_{name}", text, labels=JOB)
+        for job, progress in shown:
+            family.add_metric((job.id,), value(job, progress))
+        yield family
+
+
+def _cumulative(counts: list[int]) -> list[tuple[str, float]]:
+    """Prometheus's buckets count everything up to their bound."""
+    total = 0.0
+    buckets = []
+    for bound, count in zip((*map(str, BUCKETS), "+Inf"), counts, strict=True):
+        total += count
+        buckets.append((bound, total))
+    return buckets

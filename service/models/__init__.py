@@ -1,0 +1,1 @@
+"""Models: what jobs made, as files that others can read."""

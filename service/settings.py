@@ -1,0 +1,39 @@
+"""What can be set from outside: by options of the command line, or by environment variables, CHAINRULE_<NAME>."""
+
+import os
+from pathlib import Path
+
+from platformdirs import user_data_path
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Settings of the coordinator."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="CHAINRULE_",
+        extra="ignore",
+        cli_prog_name="python -m service",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_avoid_json=True,
+    )
+
+    listen: str = Field("127.0.0.1:50051", description="HOST:PORT for gRPC; port 0 takes a free one")
+    metrics_listen: str = Field("127.0.0.1:9464", description="HOST:PORT for Prometheus; port 0 takes a free one")
+    data_dir: Path = Field(user_data_path("chainrule"), description="directory for jobs, datasets and models")
+    ray_address: str | None = Field(
+        None, description="a Ray cluster to join (also from RAY_ADDRESS); by default one is started here"
+    )
+    local_workers: int = Field(
+        max(4, os.cpu_count() or 1), ge=1, description="workers that the Ray cluster started here has room for"
+    )
+    max_dataset_bytes: int = Field(2 << 30, ge=1, description="the most an uploaded dataset may have, also unpacked")
+    checkpoint_seconds: float = Field(10.0, ge=0, description="a checkpoint is due so long after the last one")
+    worker_wait_seconds: float = Field(
+        120.0, gt=0, description="how long a job without any worker waits for one to come back"
+    )
+    metrics_retention_seconds: float = Field(3600.0, ge=0, description="how long an ended job stays in the metrics")
+    announce: bool = Field(False, description="print a line of JSON with the addresses once ready")
+    until_stdin_closes: bool = Field(False, description="stop when standard input closes, as for a parent that ends")

@@ -1,0 +1,1 @@
+"""One job's training: averaging the shards' gradients, stepping, checking, keeping checkpoints."""

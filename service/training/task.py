@@ -1,0 +1,81 @@
+"""Whether a specification and a dataset fit together, and what workers are to compute if they do.
+
+Every shape and every label is held against the network before a job is created, so that a job that was accepted fails
+for no reason that could have been known.
+"""
+
+import math
+
+from service.data.columns import Column
+from service.data.datasets import Dataset
+from service.errors import Violations
+from service.jobs.spec import JobSpec
+from worker.errors import ShapeMismatch, TargetMismatch
+from worker.layers import LAYERS, Layer
+from worker.losses import TargetColumn
+from worker.network import Network
+from worker.shards import Shards
+from worker.task import Task
+
+MOST_PARAMETERS = 100_000_000
+MOST_ACTIVATIONS = 250_000_000
+
+
+def make_task(spec: JobSpec, dataset: Dataset, path: str) -> Task:
+    """The task of a job. Raises InvalidArgument, naming each field below `path` that doesn't fit."""
+    violations = Violations()
+    inputs = _usable(dataset, spec.input_column, f"{path}.data.input_column", violations)
+    targets = _usable(dataset, spec.target_column, f"{path}.data.target_column", violations)
+    shards = Shards(dataset.rows, spec.validation_fraction, spec.batch_size, spec.shards, spec.seed)
+    if dataset.rows == 1 and spec.validation_fraction:
+        violations.add(f"{path}.data.validation_fraction", "must be 0, since the dataset has a single row")
+    network = Network(spec.layers, inputs.row_shape if inputs else ())
+    if inputs:
+        try:
+            _check_size(network, math.ceil(spec.batch_size / spec.shards), f"{path}.network", violations)
+            if targets:
+                described = TargetColumn(targets.integral, targets.row_shape, targets.min, targets.max)
+                spec.loss.check(network.output_shape, described)
+        except ShapeMismatch as error:
+            kind = _kind(spec.layers[error.layer])
+            violations.add(f"{path}.network.layers[{error.layer}].{kind}", error.problem)
+        except TargetMismatch as error:
+            violations.add(f"{path}.data.target_column", f"{spec.target_column!r}: {error}")
+    violations.raise_any()
+    return Task(network, spec.loss, shards)
+
+
+def _usable(dataset: Dataset, name: str, field: str, violations: Violations) -> Column | None:
+    number = dataset.column(name)
+    if number is None:
+        names = ", ".join(repr(column.name) for column in dataset.columns[:20])
+        violations.add(field, f"is {name[:100]!r}, which {dataset.name} doesn't have; its columns: {names}")
+        return None
+    column = dataset.columns[number]
+    if column.nonfinite_count:
+        violations.add(
+            field, f"{name!r} has {column.nonfinite_count:,} elements that are NaN or infinite; upload it without"
+        )
+        return None
+    return column
+
+
+def _check_size(network: Network, shard_rows: int, path: str, violations: Violations) -> None:
+    """Notes a network that would not fit into the memory of a worker. Raises ShapeMismatch."""
+    if network.size == 0:
+        violations.add(f"{path}.layers", "has no parameters, so that there is nothing to learn; add a dense layer")
+    if network.size > MOST_PARAMETERS:
+        violations.add(
+            f"{path}.layers", f"has {network.size:,} parameters in all; must have at most {MOST_PARAMETERS:,}"
+        )
+    activations = shard_rows * sum(math.prod(shape) for shape in network.shapes)
+    if activations > MOST_ACTIVATIONS:
+        violations.add(
+            f"{path}.layers",
+            f"makes {activations:,} numbers for the {shard_rows:,} rows of a shard; must be at most "
+            f"{MOST_ACTIVATIONS:,}: use smaller layers, a smaller batch_size or more shards",
+        )
+
+
+def _kind(layer: Layer) -> str:
+    return next(kind for kind, cls in LAYERS.items() if isinstance(layer, cls))

@@ -1,0 +1,141 @@
+"""Jobs, their events and their progress, as clients see them."""
+
+from datetime import datetime
+
+from google.protobuf import json_format
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from chainrule.v1 import training_job_pb2 as pb
+from service.jobs.job import (
+    CheckpointSaved,
+    EpochCompleted,
+    Failed,
+    Job,
+    Progress,
+    Queued,
+    State,
+    StateChanged,
+    Succeeded,
+    WaitingForWorkers,
+    WorkerJoined,
+    WorkerLost,
+)
+from service.jobs.spec import JobSpec
+from service.jobs.store import Record, SpecText
+from service.wire.network import layers_message
+from service.wire.spec import parse_spec, spec_message
+
+
+def spec_text() -> SpecText:
+    """Specifications as the store keeps them: the contract's message in JSON, which only ever gains fields."""
+    return SpecText(
+        write=lambda spec: json_format.MessageToJson(spec_message(spec), indent=None),
+        read=lambda text: parse_spec(json_format.Parse(text, pb.TrainingJobSpec()), "spec"),
+    )
+
+
+def layers_json(spec: JobSpec) -> str:
+    """A specification's network in JSON, as model files carry it."""
+    return json_format.MessageToJson(layers_message(spec.layers), indent=None)
+
+
+def timestamp(time: datetime) -> Timestamp:
+    """The message for a time."""
+    message = Timestamp()
+    message.FromDatetime(time)
+    return message
+
+
+def job_message(job: Job, progress: pb.TrainingProgress, waiting: str) -> pb.TrainingJob:
+    """The resource. `waiting` says why a queued job waits."""
+    return pb.TrainingJob(
+        name=job.name,
+        display_name=job.display_name,
+        spec=spec_message(job.spec),
+        state=pb.TrainingJob.State.Value(job.state.kind),
+        state_reason=waiting or _reason(job.state),
+        progress=progress,
+        error=_error(job.state),
+        result=_result(job.id, job.state),
+        create_time=timestamp(job.created),
+        start_time=timestamp(job.started) if job.started else None,
+        end_time=timestamp(job.ended) if job.ended else None,
+        last_event=job.last_event,
+    )
+
+
+def progress_message(job: Job, progress: Progress) -> pb.TrainingProgress:
+    """How far a job got: from its live progress, or else from its events."""
+    epoch = job.epoch
+    step = job.steps(progress)
+    message = pb.TrainingProgress(
+        epoch=epoch.epoch if epoch else 0,
+        step=step,
+        total_steps=job.total_steps,
+        samples=job.shards.samples(step),
+        training_loss=progress.training_loss if progress.step else epoch.training_loss if epoch else 0.0,
+        validation_loss=epoch.validation_loss if epoch else None,
+        validation_accuracy=epoch.validation_accuracy if epoch else None,
+        learning_rate=job.spec.learning_rate,
+        worker_failures=job.worker_failures,
+    )
+    if job.is_at_work:
+        message.samples_per_second, message.workers = progress.samples_per_second, progress.workers
+    return message
+
+
+def event_message(job_id: str, record: Record) -> pb.TrainingEvent:
+    """The message for an event."""
+    message = pb.TrainingEvent(number=record.number, time=timestamp(record.time))
+    match record.event:
+        case StateChanged(state):
+            message.state_changed.CopyFrom(
+                pb.StateChanged(
+                    state=pb.TrainingJob.State.Value(state.kind),
+                    reason=_reason(state),
+                    error=_error(state),
+                    result=_result(job_id, state),
+                )
+            )
+        case EpochCompleted() as epoch:
+            message.epoch_completed.CopyFrom(
+                pb.EpochCompleted(
+                    epoch=epoch.epoch,
+                    step=epoch.step,
+                    training_loss=epoch.training_loss,
+                    training_accuracy=epoch.training_accuracy,
+                    validation_loss=epoch.validation_loss,
+                    validation_accuracy=epoch.validation_accuracy,
+                    learning_rate=epoch.learning_rate,
+                    duration_seconds=epoch.duration_seconds,
+                )
+            )
+        case CheckpointSaved(step):
+            message.checkpoint_saved.CopyFrom(pb.CheckpointSaved(step=step))
+        case WorkerLost(worker, step, reason):
+            message.worker_lost.CopyFrom(pb.WorkerLost(worker=worker, step=step, reason=reason))
+        case WorkerJoined(worker, step):
+            message.worker_joined.CopyFrom(pb.WorkerJoined(worker=worker, step=step))
+    return message
+
+
+def _reason(state: State) -> str:
+    return state.reason if isinstance(state, Queued | WaitingForWorkers) else ""
+
+
+def _error(state: State) -> pb.JobError | None:
+    return pb.JobError(reason=state.reason, message=state.message) if isinstance(state, Failed) else None
+
+
+def _result(job_id: str, state: State) -> pb.TrainingResult | None:
+    if not isinstance(state, Succeeded):
+        return None
+    return pb.TrainingResult(
+        model=f"models/{job_id}",
+        parameters_sha256=state.parameters_sha256,
+        training_loss=state.training_loss,
+        training_accuracy=state.training_accuracy,
+        validation_loss=state.validation_loss,
+        validation_accuracy=state.validation_accuracy,
+        duration_seconds=state.duration_seconds,
+    )

@@ -1,0 +1,50 @@
+"""Datasets and models, as clients see them."""
+
+from google.protobuf import json_format
+
+from chainrule.v1 import dataset_service_pb2 as datasets_pb
+from chainrule.v1 import model_service_pb2 as models_pb
+from chainrule.v1 import network_pb2
+from service.data.datasets import Dataset
+from service.models.registry import Model
+from service.wire.job import timestamp
+
+
+def dataset_message(dataset: Dataset) -> datasets_pb.Dataset:
+    """The resource for a dataset."""
+    columns = [
+        datasets_pb.Column(
+            name=column.name,
+            dtype=column.dtype,
+            row_shape=column.row_shape,
+            min=column.min,
+            max=column.max,
+            nonfinite_count=column.nonfinite_count,
+        )
+        for column in dataset.columns
+    ]
+    return datasets_pb.Dataset(
+        name=dataset.name,
+        rows=dataset.rows,
+        columns=columns,
+        size_bytes=dataset.size_bytes,
+        sha256=dataset.sha256,
+        create_time=timestamp(dataset.created),
+    )
+
+
+def model_message(model: Model) -> models_pb.Model:
+    """The resource for a model."""
+    return models_pb.Model(
+        name=model.name,
+        training_job=f"jobs/{model.id}",
+        network=json_format.Parse(model.layers_json, network_pb2.Network()),
+        input_shape=model.input_shape,
+        parameter_count=model.parameter_count,
+        parameters_sha256=model.parameters_sha256,
+        validation_loss=model.validation_loss,
+        validation_accuracy=model.validation_accuracy,
+        size_bytes=model.size_bytes,
+        sha256=model.sha256,
+        create_time=timestamp(model.created),
+    )
