@@ -1,0 +1,48 @@
+"""Follows a job to its end in the view that fits the output."""
+
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console
+
+from chainrule.cli.live import LiveView
+from chainrule.cli.plain import JsonView, PlainView
+from chainrule.cli.story import take
+from chainrule.client import Client
+from chainrule.v1.training_job_pb2 import TrainingEvent, TrainingJob, TrainingProgress
+
+
+class View(Protocol):
+    """Shows a job while it goes on; on the screen from the beginning of its ``with`` block to the end."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def show(self, job: TrainingJob, update: TrainingEvent | TrainingProgress | None) -> None:
+        """Called with the job as it is after `update`; at the beginning, with None."""
+
+
+def view_for(as_json: bool, footer: str) -> View:
+    """JSON if asked for, the live view on a terminal, else plain lines. `footer` says what Ctrl-C does."""
+    if as_json:
+        return JsonView()
+    console = Console()
+    return LiveView(console, footer) if console.is_terminal else PlainView()
+
+
+def follow(client: Client, job: TrainingJob, view: View, patience: float = 60.0) -> TrainingJob:
+    """Watches a job from its first event to its last and returns it as it ended. Raises as `Client.watch` does."""
+    known = TrainingJob()
+    # What the events are about to tell again is left out, or the view would begin with the end.
+    known.name, known.display_name = job.name, job.display_name
+    known.spec.CopyFrom(job.spec)
+    known.state = TrainingJob.QUEUED
+    with view:
+        view.show(known, None)
+        for update in client.watch(job.name, patience=patience):
+            take(known, update)
+            view.show(known, update)
+    return client.get_job(job.name)

@@ -1,0 +1,135 @@
+"""``chainrule jobs``: looks at the jobs of a coordinator and stops them."""
+
+from itertools import islice
+
+import click
+import yaml
+
+from chainrule.cli.follow import follow, view_for
+from chainrule.cli.options import json_option, server_option
+from chainrule.cli.program import INTERRUPTED
+from chainrule.cli.result import failure, report, summary
+from chainrule.cli.run import say
+from chainrule.cli.table import print_table
+from chainrule.cli.text import as_dict, local_time, number, optional, percent, print_json, state_name
+from chainrule.cli.train import detached
+from chainrule.client import Client
+from chainrule.resources import ENDED, bare_id
+from chainrule.v1.training_job_pb2 import TrainingJob
+
+
+@click.group()
+def jobs() -> None:
+    """Look at jobs, follow them, stop them.
+
+    \b
+      chainrule jobs list
+      chainrule jobs watch NAME
+      chainrule jobs cancel NAME
+    """
+
+
+@jobs.command("list")
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Show so many at most.")
+@server_option
+@json_option("the jobs")
+def list_jobs(limit: int, server: str, as_json: bool) -> None:
+    """List jobs, the newest first."""
+    with Client(server) as client:
+        found = list(islice(client.jobs(page_size=min(limit, 1000)), limit))
+    if as_json:
+        for job in found:
+            print_json(as_dict(job))
+    else:
+        print_table(
+            ["JOB", "STATE", "EPOCH>", "LOSS>", "ACCURACY>", "CREATED"],
+            map(_row, found),
+            "there are no jobs yet; chainrule train creates one",
+        )
+
+
+@jobs.command()
+@click.argument("name")
+@server_option
+@json_option("the job")
+def show(name: str, server: str, as_json: bool) -> None:
+    """Show a job: where it stands, and what was asked for, as a job file that would run it again."""
+    with Client(server) as client:
+        job = client.get_job(name)
+    if as_json:
+        print_json(as_dict(job))
+        return
+    click.echo(_standing(job))
+    click.echo()
+    click.echo(yaml.safe_dump(as_dict(job.spec), sort_keys=False), nl=False)
+
+
+@jobs.command()
+@click.argument("name")
+@server_option
+@json_option('every event as {"event": ...} and then the result')
+@click.pass_context
+def watch(context: click.Context, name: str, server: str, as_json: bool) -> None:
+    """Follow a job to its end, from its first event on. Ctrl-C stops watching; the job goes on."""
+    with Client(server) as client:
+        job = client.get_job(name)
+        try:
+            job = follow(client, job, view_for(as_json, "Ctrl-C detaches; the job goes on"))
+        except KeyboardInterrupt:
+            detached(job.name, server)
+            context.exit(INTERRUPTED)
+    context.exit(report(job, as_json))
+
+
+@jobs.command()
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@server_option
+@json_option("the jobs")
+def cancel(names: tuple[str, ...], server: str, as_json: bool) -> None:
+    """Stop jobs for good. Their last checkpoints are kept."""
+    with Client(server) as client:
+        for name in names:
+            job = client.cancel_job(name)
+            print_json(as_dict(job)) if as_json else click.echo(f"{job.name} {state_name(job)}")
+
+
+@jobs.command()
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@server_option
+def delete(names: tuple[str, ...], server: str) -> None:
+    """Remove ended jobs, their events and checkpoints. Their models stay."""
+    with Client(server) as client:
+        for name in names:
+            client.delete_job(name)
+            say(f"{name} deleted")
+
+
+def _row(job: TrainingJob) -> list[str]:
+    progress = job.progress
+    return [
+        bare_id(job.name),
+        state_name(job),
+        f"{progress.epoch}/{job.spec.epochs}",
+        number(progress.training_loss if progress.step else None),
+        percent(optional(progress, "validation_accuracy")),
+        local_time(job.create_time),
+    ]
+
+
+def _standing(job: TrainingJob) -> str:
+    if job.state == TrainingJob.SUCCEEDED:
+        return summary(job)
+    if job.state in ENDED:
+        return failure(job)
+    progress = job.progress
+    reason = f": {job.state_reason}" if job.state_reason else ""
+    return "\n".join(
+        [
+            f"{job.display_name or job.name} {state_name(job)}{reason}",
+            f"  step        {progress.step:,} of {progress.total_steps:,}, epoch {progress.epoch} of {job.spec.epochs}",
+            f"  loss        {number(progress.training_loss if progress.step else None)}",
+            f"  validation  loss {number(optional(progress, 'validation_loss'))},"
+            f" accuracy {percent(optional(progress, 'validation_accuracy'))}",
+            f"  workers     {progress.workers}, lost so far {progress.worker_failures}",
+        ]
+    )

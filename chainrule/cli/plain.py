@@ -1,0 +1,62 @@
+"""The views of a job for everything that is not a terminal: lines for a log, and JSON for a program."""
+
+from types import TracebackType
+from typing import Self
+
+import click
+
+from chainrule.cli.text import as_dict, number, optional, percent, print_json, seconds, state_name
+from chainrule.v1.training_job_pb2 import EpochCompleted, TrainingEvent, TrainingJob, TrainingProgress
+
+
+class PlainView:
+    """A line for every change of state, every epoch, every worker that is lost or comes back."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def show(self, job: TrainingJob, update: TrainingEvent | TrainingProgress | None) -> None:
+        """Prints what an event has changed; `job` is as it is after it."""
+        if isinstance(update, TrainingEvent) and (line := describe(job, update)):
+            click.echo(line)
+
+
+class JsonView(PlainView):
+    """Every event as a JSON object on a line."""
+
+    def show(self, job: TrainingJob, update: TrainingEvent | TrainingProgress | None) -> None:  # noqa: ARG002
+        """Prints an event as ``{"event": {...}}``."""
+        if isinstance(update, TrainingEvent):
+            print_json({"event": as_dict(update)})
+
+
+def describe(job: TrainingJob, event: TrainingEvent) -> str:
+    """An event in a line; empty for one that is of no interest to people."""
+    match event.WhichOneof("kind"):
+        case "state_changed":
+            reason = event.state_changed.reason
+            return f"{job.name} {state_name(job)}" + (f": {reason}" if reason else "")
+        case "epoch_completed":
+            return _epoch(job, event.epoch_completed)
+        case "worker_lost":
+            lost = event.worker_lost
+            return f"worker {lost.worker} lost at step {lost.step}" + (f": {lost.reason}" if lost.reason else "")
+        case "worker_joined":
+            return f"worker {event.worker_joined.worker} joined before step {event.worker_joined.step}"
+        case _:
+            return ""
+
+
+def _epoch(job: TrainingJob, epoch: EpochCompleted) -> str:
+    parts = [f"loss {number(epoch.training_loss)}"]
+    if epoch.HasField("validation_loss"):
+        parts.append(f"validation loss {number(epoch.validation_loss)}")
+    if epoch.HasField("validation_accuracy"):
+        parts.append(f"validation accuracy {percent(optional(epoch, 'validation_accuracy'))}")
+    total = f"/{job.spec.epochs}" if job.spec.epochs else ""
+    return f"epoch {epoch.epoch}{total}: {', '.join(parts)} ({seconds(epoch.duration_seconds)})"

@@ -1,0 +1,219 @@
+"""The client: every call of the service as a plain method, with a deadline, in this process's own thread.
+
+It adds to the generated stubs what every caller would otherwise write again: pages become iterators, a watch survives
+a restart of the coordinator, files are cut into chunks and checked, errors are Python's. What comes back are the
+contract's own messages.
+"""
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+import grpc
+
+from chainrule.channel import open_channel
+from chainrule.errors import from_rpc_error
+from chainrule.resources import DATASETS, JOBS, MODELS, bare_id, full_name
+from chainrule.transfer import Progress, Upload, save_download
+from chainrule.v1 import dataset_service_pb2, model_service_pb2, training_service_pb2
+from chainrule.v1.dataset_service_pb2 import Dataset
+from chainrule.v1.dataset_service_pb2_grpc import DatasetServiceStub
+from chainrule.v1.model_service_pb2 import Model
+from chainrule.v1.model_service_pb2_grpc import ModelServiceStub
+from chainrule.v1.training_job_pb2 import TrainingEvent, TrainingJob, TrainingJobSpec, TrainingProgress
+from chainrule.v1.training_service_pb2_grpc import TrainingServiceStub
+from chainrule.watching import watch
+
+DEFAULT_TIMEOUT = 30.0
+SLOWEST_TRANSFER = 1024 * 1024  # bytes a second: what a link has to manage for a file to arrive within its deadline
+WATCH_DEADLINE = 600.0  # seconds; a watch that reaches it opens the next stream where this one stopped
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+
+class Client:
+    """A connection to a coordinator. Use it in a ``with`` block; it may be shared by threads.
+
+        with Client("127.0.0.1:50051") as client:
+            job = client.wait(client.create_job(spec).name)
+
+    Names are accepted as bare ids (``"x"``) or in full (``"jobs/x"``). Every method raises a
+    `chainrule.errors.ServiceError`: `Unavailable` if nobody answers at the address, `DeadlineExceeded` if there is no
+    answer in time, `NotFound` for a name that does not exist, and what else its docstring says.
+    """
+
+    def __init__(self, address: str, *, timeout: float = DEFAULT_TIMEOUT) -> None:
+        """For the service at `address` (``host:port``); a call may take `timeout` seconds.
+
+        The transfer of a file may take as long again as 1 MiB a second needs. Nothing is connected before the first
+        call.
+        """
+        self.address = address
+        self._timeout = timeout
+        self._channel = open_channel(address)
+        self._training = TrainingServiceStub(self._channel)
+        self._datasets = DatasetServiceStub(self._channel)
+        self._models = ModelServiceStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connection and every call that is under way."""
+        self._channel.close()
+
+    # Jobs
+
+    def create_job(
+        self, job: TrainingJob | TrainingJobSpec, *, request_id: str | None = None, validate_only: bool = False
+    ) -> TrainingJob:
+        """Puts a job in the queue, or, with `validate_only`, only checks it and fills in its defaults.
+
+        Repeating a call with the same `request_id` (a new UUID if None) and job returns the first call's job. Raises
+        InvalidRequest with a violation for every wrong field.
+        """
+        if isinstance(job, TrainingJobSpec):
+            job = TrainingJob(spec=job)
+        request = training_service_pb2.CreateTrainingJobRequest(
+            training_job=job, request_id=request_id or str(uuid.uuid4()), validate_only=validate_only
+        )
+        return self._call(self._training.CreateTrainingJob, request)
+
+    def get_job(self, name: str) -> TrainingJob:
+        """The job as it stands now."""
+        request = training_service_pb2.GetTrainingJobRequest(name=full_name(JOBS, name))
+        return self._call(self._training.GetTrainingJob, request)
+
+    def jobs(self, *, page_size: int = 0) -> Iterator[TrainingJob]:
+        """All jobs, the newest first, fetched page by page (0: of the service's own size) as they are asked for."""
+        request = training_service_pb2.ListTrainingJobsRequest(page_size=page_size)
+        while True:
+            page = self._call(self._training.ListTrainingJobs, request)
+            yield from page.training_jobs
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def cancel_job(self, name: str) -> TrainingJob:
+        """Ends a job for good and returns it. Raises FailedPrecondition if it had ended already."""
+        request = training_service_pb2.CancelTrainingJobRequest(name=full_name(JOBS, name))
+        return self._call(self._training.CancelTrainingJob, request)
+
+    def delete_job(self, name: str) -> None:
+        """Removes an ended job; its model stays. Raises FailedPrecondition if it has not ended."""
+        request = training_service_pb2.DeleteTrainingJobRequest(name=full_name(JOBS, name))
+        self._call(self._training.DeleteTrainingJob, request)
+
+    def watch(
+        self, name: str, *, after_event: int = 0, patience: float = 60.0
+    ) -> Iterator[TrainingEvent | TrainingProgress]:
+        """A job's events after number `after_event`, old ones and then new ones, up to its last; between them progress.
+
+        When the coordinator goes away the watch goes on by itself once it is back: no event is missed, none comes
+        twice. Raises Unavailable when nobody has answered for `patience` seconds.
+        """
+
+        def stream(after: int) -> Iterator[training_service_pb2.WatchTrainingJobResponse]:
+            request = training_service_pb2.WatchTrainingJobRequest(name=full_name(JOBS, name), after_event=after)
+            call = self._training.WatchTrainingJob(request, timeout=WATCH_DEADLINE)
+            try:
+                yield from call
+            finally:
+                call.cancel()  # or the service goes on sending to a caller who has stopped looking
+
+        return watch(stream, self.address, after_event, patience)
+
+    def wait(self, name: str) -> TrainingJob:
+        """Waits until a job has ended, however long that takes, and returns it. Raises as `watch` does."""
+        for _ in self.watch(name, after_event=self.get_job(name).last_event):
+            pass
+        return self.get_job(name)
+
+    # Datasets
+
+    def upload_dataset(self, source: Path | bytes, dataset_id: str, progress: Progress | None = None) -> Dataset:
+        """Uploads an npz file, given by its path or as its bytes, and returns the dataset that it became.
+
+        `progress` is called from another thread. Raises AlreadyExists if the id is taken, InvalidRequest if the file is
+        not one that the service accepts, OSError if it cannot be read.
+        """
+        upload = Upload(source, bare_id(dataset_id), progress)
+        try:
+            return self._datasets.UploadDataset(iter(upload), timeout=self._transfer_timeout(upload.size))
+        except grpc.RpcError as error:
+            if upload.failure is not None:
+                raise upload.failure from error
+            raise from_rpc_error(error, self.address) from error
+
+    def get_dataset(self, name: str) -> Dataset:
+        """A dataset's description."""
+        request = dataset_service_pb2.GetDatasetRequest(name=full_name(DATASETS, name))
+        return self._call(self._datasets.GetDataset, request)
+
+    def datasets(self, *, page_size: int = 0) -> Iterator[Dataset]:
+        """All datasets by name, fetched page by page."""
+        request = dataset_service_pb2.ListDatasetsRequest(page_size=page_size)
+        while True:
+            page = self._call(self._datasets.ListDatasets, request)
+            yield from page.datasets
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def delete_dataset(self, name: str) -> None:
+        """Removes a dataset. Raises FailedPrecondition if an unfinished job uses it."""
+        request = dataset_service_pb2.DeleteDatasetRequest(name=full_name(DATASETS, name))
+        self._call(self._datasets.DeleteDataset, request)
+
+    # Models
+
+    def get_model(self, name: str) -> Model:
+        """A model's description."""
+        request = model_service_pb2.GetModelRequest(name=full_name(MODELS, name))
+        return self._call(self._models.GetModel, request)
+
+    def models(self, *, page_size: int = 0) -> Iterator[Model]:
+        """All models, the newest first, fetched page by page."""
+        request = model_service_pb2.ListModelsRequest(page_size=page_size)
+        while True:
+            page = self._call(self._models.ListModels, request)
+            yield from page.models
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def download_model(self, name: str, path: Path) -> Path:
+        """Writes a model's safetensors file to `path`, or into it under the model's id if it is a folder.
+
+        The file appears complete and checked, or not at all. Returns where it is. Raises TransferError if what came is
+        not what the model's description says, OSError if it cannot be written.
+        """
+        model = self.get_model(name)
+        target = path / f"{bare_id(model.name)}.safetensors" if path.is_dir() else path
+        request = model_service_pb2.DownloadModelRequest(name=model.name)
+        stream = self._models.DownloadModel(request, timeout=self._transfer_timeout(model.size_bytes))
+        try:
+            save_download(model, stream, target)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, self.address) from error
+        finally:
+            stream.cancel()
+        return target
+
+    def _call(self, method: "grpc.UnaryUnaryMultiCallable[Request, Response]", request: Request) -> Response:
+        try:
+            return method(request, timeout=self._timeout)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, self.address) from error
+
+    def _transfer_timeout(self, size: int) -> float:
+        """Seconds that the transfer of `size` bytes may take."""
+        return self._timeout + size / SLOWEST_TRANSFER

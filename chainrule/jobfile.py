@@ -1,0 +1,109 @@
+"""Job files: a training job written down in YAML or JSON, as protobuf's JSON mapping of TrainingJobSpec.
+
+Two things go beyond the mapping: an optional ``display_name`` at the top, and ``data.dataset``, which may name an npz
+file next to the job file; whoever runs the job uploads it first (see `chainrule.jobdata`).
+"""
+
+import json
+from collections.abc import Hashable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from google.protobuf import json_format
+
+from chainrule import jsonmapping
+from chainrule.errors import JobFileError, Violation
+from chainrule.resources import DATASETS, full_name
+from chainrule.v1.training_job_pb2 import TrainingJob, TrainingJobSpec
+
+MAX_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class JobFile:
+    """A job as its file describes it."""
+
+    path: Path
+    job: TrainingJob
+    """Its display name and spec, complete but for the dataset if that is a file."""
+    dataset_file: Path | None
+    """The npz file that the job learns from, if it names one rather than a dataset of the server."""
+
+
+def read_job_file(path: Path) -> JobFile:
+    """Reads a ``.yaml``, ``.yml`` or ``.json`` file. Raises JobFileError, which names every wrong field."""
+    content = _parse(path)
+    if not isinstance(content, dict):
+        raise JobFileError(f"{path}: must be a mapping with the fields data, network, loss and so on")
+    content = dict(content)
+    display_name = content.pop("display_name", None) or content.pop("displayName", None) or ""
+    wrong = list(jsonmapping.violations(content, TrainingJobSpec.DESCRIPTOR))
+    if not isinstance(display_name, str):
+        wrong.append(Violation("display_name", "must be text; put it in quotes"))
+    if wrong:
+        raise JobFileError(_headline(path), wrong)
+    spec = TrainingJobSpec()
+    try:
+        json_format.ParseDict(content, spec)
+    except (json_format.ParseError, ValueError, TypeError) as error:  # what the walk before did not foresee
+        raise JobFileError(f"{path}: {error}") from error
+    dataset_file = _resolve_dataset(path, spec)
+    return JobFile(path, TrainingJob(display_name=display_name, spec=spec), dataset_file)
+
+
+def _resolve_dataset(path: Path, spec: TrainingJobSpec) -> Path | None:
+    """The file that the spec names as its dataset; if it names a dataset instead, completes that name in place."""
+    named = spec.data.dataset
+    if not named:
+        raise JobFileError(
+            _headline(path),
+            [Violation("data.dataset", "is missing; give the name of a dataset, or the path of an .npz file")],
+        )
+    if not named.endswith(".npz"):
+        spec.data.dataset = full_name(DATASETS, named)
+        return None
+    file = path.parent / Path(named).expanduser()
+    if not file.is_file():
+        raise JobFileError(_headline(path), [Violation("data.dataset", f"there is no file {file}")])
+    return file
+
+
+def _headline(path: Path) -> str:
+    return f"{path} is not a job that can run"
+
+
+def _parse(path: Path) -> Any:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise JobFileError(f"{path}: {error.strerror or error}") from error
+    if len(data) > MAX_BYTES:
+        raise JobFileError(f"{path}: a job file has at most 1 MiB; data belongs into an .npz file of its own")
+    try:
+        text = data.decode("utf-8")
+        return json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=_Loader)  # noqa: S506 - safe
+    except UnicodeDecodeError as error:
+        raise JobFileError(f"{path}: is not a text file (UTF-8)") from error
+    except json.JSONDecodeError as error:
+        raise JobFileError(f"{path}, line {error.lineno}: {error.msg}") from error
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise JobFileError(f"{path}{line}: {error.problem or error.context}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise JobFileError(f"{path}: cannot be parsed: {error}") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """yaml.safe_load's loader, except that a key written twice is a mistake rather than the last one's victory."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
+            if key is not None and key != "<<" and key in seen:
+                raise yaml.MarkedYAMLError(problem=f'has "{key}" twice', problem_mark=key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)

@@ -1,0 +1,104 @@
+"""Files on their way: a dataset cut into an upload's messages, and a model put together from a download's.
+
+Both ends know the file's size and SHA-256 beforehand, so that a file which broke off or was changed on the way is
+refused rather than used.
+"""
+
+import hashlib
+import io
+import os
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from chainrule.errors import TransferError
+from chainrule.v1.dataset_service_pb2 import Dataset, DatasetChunk, UploadDatasetHeader, UploadDatasetRequest
+from chainrule.v1.model_service_pb2 import DownloadModelResponse, Model
+
+CHUNK_BYTES = 1024 * 1024
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes that were sent so far and the bytes in all."""
+
+
+class Upload:
+    """The messages of one upload: a header, then chunks of 1 MiB.
+
+    gRPC takes them in a thread of its own and replaces whatever is raised there by a text without meaning; so the
+    exception is kept in `failure` for the caller to raise.
+    """
+
+    def __init__(self, source: Path | bytes, dataset_id: str, progress: Progress | None = None) -> None:
+        """Reads the source once for its size and checksum. Raises OSError if it cannot be read."""
+        self.failure: Exception | None = None
+        self._source = source
+        self._dataset_id = dataset_id
+        self._progress = progress
+        with _open(source) as file:
+            digest = hashlib.sha256()
+            while data := file.read(CHUNK_BYTES):
+                digest.update(data)
+            self.sha256 = digest.hexdigest()
+            self.size = file.tell()
+
+    def __iter__(self) -> Iterator[UploadDatasetRequest]:
+        try:
+            yield from self._messages()
+        except Exception as failure:
+            self.failure = failure
+            raise
+
+    def _messages(self) -> Iterator[UploadDatasetRequest]:
+        yield UploadDatasetRequest(
+            header=UploadDatasetHeader(
+                dataset_id=self._dataset_id, format=Dataset.NPZ, size_bytes=self.size, sha256=self.sha256
+            )
+        )
+        offset = 0
+        with _open(self._source) as file:
+            while data := file.read(CHUNK_BYTES):
+                yield UploadDatasetRequest(chunk=DatasetChunk(offset=offset, data=data))
+                offset += len(data)
+                if self._progress is not None:
+                    self._progress(offset, self.size)
+
+
+def save_download(model: Model, parts: Iterable[DownloadModelResponse], path: Path) -> None:
+    """Writes a model's file to `path`: all of it, with the right checksum, or nothing.
+
+    Raises TransferError if what arrives is not what `model` describes, OSError if it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Next to its destination, so that the last step is a rename within one file system, which is atomic.
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with partial.open("xb") as file:
+            _receive(model, parts, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _receive(model: Model, parts: Iterable[DownloadModelResponse], file: BinaryIO) -> None:
+    digest, size = hashlib.sha256(), 0
+    for part in parts:
+        if part.offset != size:
+            raise TransferError(f"{model.name}: a part at byte {part.offset} came where byte {size} was due; try again")
+        file.write(part.data)
+        digest.update(part.data)
+        size += len(part.data)
+        if size > model.size_bytes:
+            break
+    if size != model.size_bytes:
+        raise TransferError(f"{model.name}: {size} bytes came instead of {model.size_bytes}; try again")
+    if digest.hexdigest() != model.sha256:
+        raise TransferError(
+            f"{model.name}: the file that came has SHA-256 {digest.hexdigest()}, not {model.sha256}; try again"
+        )
+
+
+def _open(source: Path | bytes) -> BinaryIO:
+    return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")

@@ -1,0 +1,292 @@
+"""A service in small: real gRPC servers on port 0 whose servicers keep everything in memory and follow a script."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent import futures
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+import grpc
+from google.protobuf.any_pb2 import Any
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from google.rpc.status_pb2 import Status
+from grpc_status import rpc_status
+
+from chainrule.v1 import dataset_service_pb2 as dataset_messages
+from chainrule.v1 import dataset_service_pb2_grpc, model_service_pb2_grpc, training_service_pb2_grpc
+from chainrule.v1 import model_service_pb2 as model_messages
+from chainrule.v1 import training_service_pb2 as training_messages
+from chainrule.v1.dataset_service_pb2 import Dataset
+from chainrule.v1.model_service_pb2 import Model
+from chainrule.v1.training_job_pb2 import (
+    EpochCompleted,
+    StateChanged,
+    TrainingEvent,
+    TrainingJob,
+    TrainingProgress,
+    TrainingResult,
+)
+from chainrule.v1.training_service_pb2 import WatchTrainingJobResponse
+
+PAGE = 2  # resources on a page, so that a few make several
+MODEL_FILE = bytes(range(256)) * 5_000
+SHA256 = hashlib.sha256(b"parameters").hexdigest()
+ENDS = (TrainingJob.SUCCEEDED, TrainingJob.FAILED, TrainingJob.CANCELLED)
+
+
+def refuse(
+    context: grpc.ServicerContext, code: grpc.StatusCode, message: str, reason: str, violations: dict[str, str]
+) -> NoReturn:
+    """Answers a call with an error in the form that the contract promises."""
+    bad = BadRequest()
+    for name, description in violations.items():
+        bad.field_violations.add(field=name, description=description)
+    details: list[Message] = [ErrorInfo(reason=reason, domain="chainrule"), *([bad] if violations else [])]
+    status = Status(code=code.value[0], message=message)
+    for detail in details:
+        packed = Any()
+        packed.Pack(detail)
+        status.details.append(packed)
+    context.abort_with_status(rpc_status.to_status(status))
+    raise AssertionError("abort_with_status raises")
+
+
+def not_found(context: grpc.ServicerContext, name: str) -> NoReturn:
+    """Answers that there is no such thing."""
+    refuse(context, grpc.StatusCode.NOT_FOUND, f"there is no {name}", "NOT_FOUND", {})
+
+
+def story(
+    accuracies: Sequence[float] = (0.5, 0.97), end: TrainingJob.State.ValueType = TrainingJob.SUCCEEDED
+) -> list[TrainingEvent]:
+    """The events of a job with so many epochs that ends in this state."""
+    result = TrainingResult(
+        model="models/m1",
+        parameters_sha256=SHA256,
+        training_loss=0.1,
+        training_accuracy=0.99,
+        validation_loss=0.2,
+        validation_accuracy=accuracies[-1],
+        duration_seconds=1.5,
+    )
+    last = StateChanged(state=end)
+    if end == TrainingJob.SUCCEEDED:
+        last.result.CopyFrom(result)
+    if end == TrainingJob.FAILED:
+        last.error.reason, last.error.message = "TRAINING_DIVERGED", "the loss is infinite at step 3"
+    epochs = [
+        TrainingEvent(epoch_completed=EpochCompleted(epoch=n, step=10 * n, training_loss=1 / n, validation_accuracy=a))
+        for n, a in enumerate(accuracies, start=1)
+    ]
+    events = [
+        TrainingEvent(state_changed=StateChanged(state=TrainingJob.QUEUED)),
+        TrainingEvent(state_changed=StateChanged(state=TrainingJob.RUNNING)),
+        *epochs,
+        TrainingEvent(state_changed=last),
+    ]
+    for number, event in enumerate(events, start=1):
+        event.number = number
+    return events
+
+
+@dataclass
+class FakeTraining(training_service_pb2_grpc.TrainingServiceServicer):
+    """Jobs that take their course while they are watched."""
+
+    events: list[TrainingEvent] = field(default_factory=story)
+    drops: list[int] = field(default_factory=list)
+    """For each of the first streams: after how many messages it breaks."""
+    endless: bool = False
+    """Whether a watch goes on until the job is cancelled."""
+    jobs: dict[str, TrainingJob] = field(default_factory=dict)
+    watched_after: list[int] = field(default_factory=list)
+    created: list[training_messages.CreateTrainingJobRequest] = field(default_factory=list)
+
+    def CreateTrainingJob(  # noqa: N802 - gRPC's name
+        self, request: training_messages.CreateTrainingJobRequest, context: grpc.ServicerContext
+    ) -> TrainingJob:
+        self.created.append(request)
+        if request.training_job.spec.epochs == 666:
+            wrong = {"training_job.spec.epochs": "must be 1 to 665", "training_job.spec.shards": "must be above 0"}
+            refuse(context, grpc.StatusCode.INVALID_ARGUMENT, "2 fields are wrong", "INVALID_JOB", wrong)
+        job = TrainingJob()
+        job.CopyFrom(request.training_job)
+        job.name, job.state = f"jobs/j{len(self.jobs) + 1}", TrainingJob.QUEUED
+        job.create_time.FromSeconds(1_750_000_000)
+        if not request.validate_only:
+            self.jobs[job.name] = job
+        return job
+
+    def GetTrainingJob(  # noqa: N802
+        self, request: training_messages.GetTrainingJobRequest, context: grpc.ServicerContext
+    ) -> TrainingJob:
+        return self.jobs.get(request.name) or not_found(context, request.name)
+
+    def ListTrainingJobs(  # noqa: N802
+        self,
+        request: training_messages.ListTrainingJobsRequest,
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> training_messages.ListTrainingJobsResponse:
+        names, token = page(sorted(self.jobs), request.page_token)
+        return training_messages.ListTrainingJobsResponse(
+            training_jobs=[self.jobs[name] for name in names], next_page_token=token
+        )
+
+    def CancelTrainingJob(  # noqa: N802
+        self, request: training_messages.CancelTrainingJobRequest, context: grpc.ServicerContext
+    ) -> TrainingJob:
+        job = self.jobs.get(request.name) or not_found(context, request.name)
+        if job.state in ENDS:
+            refuse(context, grpc.StatusCode.FAILED_PRECONDITION, f"{job.name} has ended", "JOB_ENDED", {})
+        job.state = TrainingJob.CANCELLED
+        return job
+
+    def DeleteTrainingJob(  # noqa: N802
+        self, request: training_messages.DeleteTrainingJobRequest, context: grpc.ServicerContext
+    ) -> Empty:
+        return Empty() if self.jobs.pop(request.name, None) else not_found(context, request.name)
+
+    def WatchTrainingJob(  # noqa: N802
+        self, request: training_messages.WatchTrainingJobRequest, context: grpc.ServicerContext
+    ) -> Iterator[WatchTrainingJobResponse]:
+        job = self.jobs.get(request.name) or not_found(context, request.name)
+        self.watched_after.append(request.after_event)
+        left = self.drops.pop(0) if self.drops else None
+        for event in self.events[request.after_event :]:
+            for message in (WatchTrainingJobResponse(event=event), WatchTrainingJobResponse(progress=progress(event))):
+                if left == 0:
+                    context.abort(grpc.StatusCode.UNAVAILABLE, "going down")
+                left = left and left - 1
+                yield message
+            if event.WhichOneof("kind") == "state_changed":
+                change = event.state_changed
+                job.state, job.last_event = change.state, event.number
+                job.result.CopyFrom(change.result)
+                job.error.CopyFrom(change.error)
+            while self.endless and job.state == TrainingJob.RUNNING and context.is_active():
+                yield WatchTrainingJobResponse(progress=progress(event))
+
+
+def progress(event: TrainingEvent) -> TrainingProgress:
+    """A snapshot as it might follow an event."""
+    step = event.epoch_completed.step
+    return TrainingProgress(step=step, total_steps=20, samples=64 * step, samples_per_second=1e4, workers=2)
+
+
+@dataclass
+class FakeDatasets(dataset_service_pb2_grpc.DatasetServiceServicer):
+    """Datasets that are nothing but bytes; an upload is held against its header."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    chunks: list[int] = field(default_factory=list)
+
+    def UploadDataset(  # noqa: N802
+        self, request_iterator: Iterator[dataset_messages.UploadDatasetRequest], context: grpc.ServicerContext
+    ) -> Dataset:
+        header, data = next(request_iterator).header, b""
+        name = f"datasets/{header.dataset_id}"
+        if name in self.files:
+            refuse(context, grpc.StatusCode.ALREADY_EXISTS, f"{name} exists", "DATASET_EXISTS", {})
+        for request in request_iterator:
+            assert request.chunk.offset == len(data)
+            data += request.chunk.data
+            self.chunks.append(len(request.chunk.data))
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (header.size_bytes, header.sha256)
+        assert header.format == Dataset.NPZ
+        self.files[name] = data
+        return self._describe(name)
+
+    def GetDataset(  # noqa: N802
+        self, request: dataset_messages.GetDatasetRequest, context: grpc.ServicerContext
+    ) -> Dataset:
+        return self._describe(request.name) if request.name in self.files else not_found(context, request.name)
+
+    def ListDatasets(  # noqa: N802
+        self,
+        request: dataset_messages.ListDatasetsRequest,
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> dataset_messages.ListDatasetsResponse:
+        names, token = page(sorted(self.files), request.page_token)
+        return dataset_messages.ListDatasetsResponse(datasets=map(self._describe, names), next_page_token=token)
+
+    def DeleteDataset(  # noqa: N802
+        self, request: dataset_messages.DeleteDatasetRequest, context: grpc.ServicerContext
+    ) -> Empty:
+        return Empty() if self.files.pop(request.name, None) is not None else not_found(context, request.name)
+
+    def _describe(self, name: str) -> Dataset:
+        data = self.files[name]
+        dataset = Dataset(name=name, rows=3, size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+        dataset.columns.add(name="x", dtype="float32", row_shape=[64])
+        dataset.columns.add(name="y", dtype="int64")
+        return dataset
+
+
+@dataclass
+class FakeModels(model_service_pb2_grpc.ModelServiceServicer):
+    """Models that all have the same file."""
+
+    names: tuple[str, ...] = ("models/m1", "models/m2", "models/m3")
+    sent: bytes = MODEL_FILE
+    """What a download brings, whatever the description says."""
+
+    def GetModel(  # noqa: N802
+        self, request: model_messages.GetModelRequest, context: grpc.ServicerContext
+    ) -> Model:
+        return describe_model(request.name) if request.name in self.names else not_found(context, request.name)
+
+    def ListModels(  # noqa: N802
+        self,
+        request: model_messages.ListModelsRequest,
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> model_messages.ListModelsResponse:
+        names, token = page(self.names, request.page_token)
+        return model_messages.ListModelsResponse(models=map(describe_model, names), next_page_token=token)
+
+    def DownloadModel(  # noqa: N802
+        self,
+        request: model_messages.DownloadModelRequest,  # noqa: ARG002
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> Iterator[model_messages.DownloadModelResponse]:
+        for offset in range(0, len(self.sent), 1_000_000):
+            yield model_messages.DownloadModelResponse(offset=offset, data=self.sent[offset : offset + 1_000_000])
+
+
+def describe_model(name: str) -> Model:
+    """A model with MODEL_FILE as its file."""
+    sha256 = hashlib.sha256(MODEL_FILE).hexdigest()
+    return Model(name=name, parameter_count=4810, validation_accuracy=0.97, size_bytes=len(MODEL_FILE), sha256=sha256)
+
+
+def page(names: Sequence[str], token: str) -> tuple[Sequence[str], str]:
+    """One page, and the token of the next."""
+    start = int(token or 0)
+    return names[start : start + PAGE], str(start + PAGE) if start + PAGE < len(names) else ""
+
+
+@dataclass
+class FakeService:
+    """All of it, at an address."""
+
+    training: FakeTraining = field(default_factory=FakeTraining)
+    datasets: FakeDatasets = field(default_factory=FakeDatasets)
+    models: FakeModels = field(default_factory=FakeModels)
+    address: str = ""
+
+
+@contextmanager
+def serving(service: FakeService, address: str = "127.0.0.1:0") -> Iterator[FakeService]:
+    """Answers gRPC at a free port, or at `address`, for as long as the block lasts."""
+    server = grpc.server(futures.ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])
+    training_service_pb2_grpc.add_TrainingServiceServicer_to_server(service.training, server)
+    dataset_service_pb2_grpc.add_DatasetServiceServicer_to_server(service.datasets, server)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(service.models, server)
+    service.address = f"127.0.0.1:{server.add_insecure_port(address)}"
+    server.start()
+    try:
+        yield service
+    finally:
+        server.stop(grace=None).wait()
