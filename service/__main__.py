@@ -109,6 +109,7 @@ async def coordinator(settings: Settings, pool: WorkerPool) -> AsyncIterator[dic
             finally:
                 runner.stop()
                 await asyncio.to_thread(scheduler.stop, STOP_SECONDS)
+                training.stop_watching()
 
 
 @contextmanager

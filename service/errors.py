@@ -6,6 +6,7 @@
     +-- AlreadyExists        the name or request id is taken by something else
     +-- FailedPrecondition   right request, wrong moment: the state forbids it
     +-- ResourceExhausted    a limit is reached
+    +-- Unavailable          the service is stopping; the same call may be made again soon
 
 Each has a reason in upper case for programs and a message for people, which names the thing, says what was wrong with
 it, and what would be right. api/errors.py turns them into gRPC status codes; no other exception's text leaves the
@@ -64,6 +65,10 @@ class FailedPrecondition(ServiceError):
 
 class ResourceExhausted(ServiceError):
     """A limit is reached."""
+
+
+class Unavailable(ServiceError):
+    """The service is stopping."""
 
 
 class Violations:

@@ -11,7 +11,7 @@ from chainrule.v1 import training_service_pb2 as pb
 from chainrule.v1 import training_service_pb2_grpc as stubs
 from service.api.paging import page
 from service.data.datasets import Datasets
-from service.errors import InvalidArgument, NotFound, Violations
+from service.errors import InvalidArgument, NotFound, Unavailable, Violations
 from service.jobs.job import Job, Queued
 from service.jobs.jobs import Jobs
 from service.jobs.spec import JobSpec
@@ -36,6 +36,7 @@ class TrainingServicer(stubs.TrainingServiceServicer):
         self._datasets = datasets
         self._capacity = capacity
         self._waiting = waiting
+        self._stopping = False
         self._watchers: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         loop = asyncio.get_running_loop()
         jobs.listen(lambda job_id: _call_soon(loop, self._wake, job_id))
@@ -85,6 +86,9 @@ class TrainingServicer(stubs.TrainingServiceServicer):
                     seen = records[-1].number
                 if job.has_ended:
                     return
+                if self._stopping:
+                    # Not a plain end of the stream, which would mean that there are no more events.
+                    raise Unavailable("the coordinator is stopping; watch again soon", reason="COORDINATOR_STOPPING")
                 progress = progress_message(job, self._jobs.progress(job_id))
                 if progress != shown:
                     yield pb.WatchTrainingJobResponse(progress=progress)
@@ -94,6 +98,12 @@ class TrainingServicer(stubs.TrainingServiceServicer):
             self._watchers[job_id].discard(changed)
             if not self._watchers[job_id]:
                 del self._watchers[job_id]
+
+    def stop_watching(self) -> None:
+        """Ends every watch so that its client knows to come back."""
+        self._stopping = True
+        for job_id in list(self._watchers):
+            self._wake(job_id)
 
     def _create(self, request: pb.CreateTrainingJobRequest) -> job_pb.TrainingJob:
         asked = request.training_job
