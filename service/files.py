@@ -37,9 +37,13 @@ def new_directory(path: Path) -> Iterator[Path]:
                 with file.open("rb") as opened:
                     os.fsync(opened.fileno())
         sync_directory(temporary)
-        if path.exists():
-            raise FileExistsError(path)
-        temporary.rename(path)
+        try:
+            temporary.rename(path)
+        except OSError as error:
+            # A directory that has something in it is never replaced, whoever was faster.
+            if path.exists():
+                raise FileExistsError(path) from error
+            raise
         sync_directory(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

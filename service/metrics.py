@@ -86,9 +86,10 @@ def _fleet(everything: list[Job], shown: list[tuple[Job, Progress]], capacity: i
         jobs.add_metric((state.lower(),), states[state])
     yield jobs
     workers = GaugeMetricFamily("chainrule_workers", "Workers by state.", labels=("state",))
-    at_work = [(job, progress) for job, progress in shown if job.is_at_work]
-    ready = sum(progress.workers for _, progress in at_work)
-    lost = sum(max(job.spec.workers - progress.workers, 0) for job, progress in at_work if progress.workers)
+    # Before its first step a job's workers are not known to have started.
+    stepping = [(job, progress) for job, progress in shown if job.is_at_work and progress.step]
+    ready = sum(job.workers(progress) for job, progress in stepping)
+    lost = sum(max(job.spec.workers - job.workers(progress), 0) for job, progress in stepping)
     for name, count in (("busy", ready), ("lost", lost), ("free", max(capacity - ready - lost, 0))):
         workers.add_metric((name,), count)
     yield workers
@@ -113,7 +114,7 @@ def _losses(shown: list[tuple[Job, Progress]]) -> Iterator[Metric]:
             lambda job, _: job.epoch.validation_accuracy if job.epoch else None,
         ),
         ("learning_rate", "Learning rate of the newest step.", lambda job, _: job.spec.learning_rate),
-        ("job_workers", "Workers of a job that are ready or at work.", lambda job, p: p.workers * job.is_at_work),
+        ("job_workers", "Workers of a job that are ready or at work.", lambda job, p: job.workers(p)),
     )
     for name, text, value in gauges:
         family = GaugeMetricFamily(f"chainrule_{name}", text, labels=JOB)

@@ -41,8 +41,9 @@ class DatasetServicer(stubs.DatasetServiceServicer):
         return dataset_message(self._datasets.get(require_name(request.name, "datasets")))
 
     async def ListDatasets(self, request: pb.ListDatasetsRequest, context: object) -> pb.ListDatasetsResponse:  # noqa: ARG002, N802
-        datasets, token = page(await asyncio.to_thread(self._datasets.all), lambda dataset: dataset.id, request)
-        return pb.ListDatasetsResponse(datasets=map(dataset_message, datasets), next_page_token=token)
+        everything = await asyncio.to_thread(self._datasets.all)
+        datasets, token = page(everything, lambda dataset: dataset.id, dataset_message, request)
+        return pb.ListDatasetsResponse(datasets=datasets, next_page_token=token)
 
     async def DeleteDataset(self, request: pb.DeleteDatasetRequest, context: object) -> Empty:  # noqa: ARG002, N802
         dataset_id = require_name(request.name, "datasets")

@@ -1,8 +1,11 @@
 """Errors as clients see them: a status code, the wrong fields, a reason; never the text of an unexpected exception."""
 
+import errno
 import functools
+import inspect
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import grpc
@@ -19,6 +22,7 @@ from service.errors import (
     ResourceExhausted,
     ServiceError,
     Unavailable,
+    Violation,
 )
 
 DOMAIN = "chainrule"
@@ -32,23 +36,54 @@ CODES: dict[type[ServiceError], int] = {
     Unavailable: code_pb2.UNAVAILABLE,
 }
 
+MOST_BYTES = 2_000
+"""The most text about wrong fields. It travels in headers, as the message and twice in the details, and by default a
+client takes 8 KiB of those: with more, it would get no error of ours but one about headers."""
+
 _log = structlog.get_logger(__name__)
 
 
 def status(error: ServiceError) -> status_pb2.Status:
     """The status for an error, with its details packed."""
     details: list[Any] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)]
+    message = error.message
     if isinstance(error, InvalidArgument):
+        shown = _shown(error.violations)
         fields = [
             error_details_pb2.BadRequest.FieldViolation(field=violation.field, description=violation.description)
-            for violation in error.violations
+            for violation in shown
         ]
         details.append(error_details_pb2.BadRequest(field_violations=fields))
+        left = len(error.violations) - len(shown)
+        message = InvalidArgument(shown).message + (f"; and {left:,} more" if left else "")
     packed = []
     for detail in details:
         packed.append(any_pb2.Any())
         packed[-1].Pack(detail)
-    return status_pb2.Status(code=CODES[type(error)], message=error.message, details=packed)
+    return status_pb2.Status(code=CODES[type(error)], message=message, details=packed)
+
+
+def _shown(violations: Sequence[Violation]) -> Sequence[Violation]:
+    """As many of the violations as fit, the first ones; at least one, shortened if need be."""
+    shown: list[Violation] = []
+    room = MOST_BYTES
+    for violation in violations:
+        room -= _sent(violation.field) + _sent(violation.description)
+        if room < 0:
+            break
+        shown.append(violation)
+    return shown or [replace(violations[0], description=_shortened(violations[0].description))]
+
+
+def _shortened(text: str) -> str:
+    while _sent(text) > MOST_BYTES // 2:
+        text = text[: len(text) * 3 // 4] + "..."
+    return text
+
+
+def _sent(text: str) -> int:
+    """The length of a text in a header, where every byte beyond ASCII takes three."""
+    return sum(1 if character.isascii() else 3 * len(character.encode()) for character in text)
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
@@ -66,7 +101,9 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                 return handler._replace(**{kind: _answering_once(method)})
         for kind in ("unary_stream", "stream_stream"):
             if method := getattr(handler, kind):
-                return handler._replace(**{kind: _answering_often(method)})
+                # The standard health service writes its answers to the context instead of yielding them.
+                yields = inspect.isasyncgenfunction(method)
+                return handler._replace(**{kind: _answering_often(method) if yields else _answering_once(method)})
         return handler
 
 
@@ -96,6 +133,9 @@ def _answering_often(method: Callable[..., AsyncIterator[Any]]) -> Callable[...,
 async def _abort(error: Exception, context: grpc.aio.ServicerContext[Any, Any]) -> NoReturn:
     if isinstance(error, grpc.aio.AbortError):
         raise error
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        _log.error("the disk is full", exc_info=error)
+        error = ResourceExhausted("the service's disk is full; nothing was kept", reason="STORAGE_FULL")
     if isinstance(error, ServiceError):
         answer = rpc_status.to_status(status(error))
         await context.abort(answer.code, answer.details or "", answer.trailing_metadata or ())

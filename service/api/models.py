@@ -21,8 +21,9 @@ class ModelServicer(stubs.ModelServiceServicer):
         return model_message(self._models.get(require_name(request.name, "models")))
 
     async def ListModels(self, request: pb.ListModelsRequest, context: object) -> pb.ListModelsResponse:  # noqa: ARG002, N802
-        models, token = page(await asyncio.to_thread(self._models.all), _creation, request, newest_first=True)
-        return pb.ListModelsResponse(models=map(model_message, models), next_page_token=token)
+        everything = await asyncio.to_thread(self._models.all)
+        models, token = page(everything, _creation, model_message, request, newest_first=True)
+        return pb.ListModelsResponse(models=models, next_page_token=token)
 
     async def DownloadModel(  # noqa: N802
         self,

@@ -8,12 +8,17 @@ import binascii
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, TypeVar
 
+from google.protobuf.message import Message
+
 from service.errors import InvalidArgument
 
 DEFAULT_SIZE = 50
 LARGEST_SIZE = 1_000
+LARGEST_BYTES = 3 << 20
+"""What a page's items may have: less than a message, which by default both sides limit to 4 MiB."""
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Message)
 
 
 class ListRequest(Protocol):
@@ -24,11 +29,17 @@ class ListRequest(Protocol):
 
 
 def page(
-    items: Iterable[T], key: Callable[[T], str], request: ListRequest, *, newest_first: bool = False
-) -> tuple[Sequence[T], str]:
-    """The page that was asked for of `items`, and the token of the next one, "" if this is the last.
+    items: Iterable[T],
+    key: Callable[[T], str],
+    message: Callable[[T], M],
+    request: ListRequest,
+    *,
+    newest_first: bool = False,
+) -> tuple[Sequence[M], str]:
+    """The page that was asked for, as messages, and the token of the next one, "" if this is the last.
 
-    Items are sorted by `key`, which must be unique; with `newest_first` from the largest down. Raises InvalidArgument.
+    Items are sorted by `key`, which must be unique; with `newest_first` from the largest down. A page is shorter than
+    asked for where more would not fit into a response. Raises InvalidArgument.
     """
     if request.page_size < 0:
         raise InvalidArgument.of("page_size", f"is {request.page_size}; must be 0 (for {DEFAULT_SIZE}) or more")
@@ -37,7 +48,15 @@ def page(
     if request.page_token:
         last = _decode(request.page_token)
         ordered = [item for item in ordered if (key(item) < last if newest_first else key(item) > last)]
-    return ordered[:size], _encode(key(ordered[size - 1])) if len(ordered) > size else ""
+    messages: list[M] = []
+    room = LARGEST_BYTES
+    for item in ordered[:size]:
+        messages.append(message(item))
+        room -= messages[-1].ByteSize()
+        if room < 0 and len(messages) > 1:
+            del messages[-1]
+            break
+    return messages, _encode(key(ordered[len(messages) - 1])) if len(ordered) > len(messages) else ""
 
 
 def _encode(key: str) -> str:

@@ -52,8 +52,8 @@ class TrainingServicer(stubs.TrainingServiceServicer):
         request: pb.ListTrainingJobsRequest,
         context: object,  # noqa: ARG002
     ) -> pb.ListTrainingJobsResponse:
-        jobs, token = page(self._jobs.all(), _creation, request, newest_first=True)
-        return pb.ListTrainingJobsResponse(training_jobs=map(self._message, jobs), next_page_token=token)
+        jobs, token = page(self._jobs.all(), _creation, self._message, request, newest_first=True)
+        return pb.ListTrainingJobsResponse(training_jobs=jobs, next_page_token=token)
 
     async def CancelTrainingJob(self, request: pb.CancelTrainingJobRequest, context: object) -> job_pb.TrainingJob:  # noqa: ARG002, N802
         return self._message(await asyncio.to_thread(self._jobs.cancel, require_name(request.name, "jobs")))
@@ -109,6 +109,9 @@ class TrainingServicer(stubs.TrainingServiceServicer):
         asked = request.training_job
         _check_texts(request)
         spec = parse_spec(asked.spec, "training_job.spec")
+        # Asked before whether the job could run now: the first request has settled that, and data may be gone since.
+        if not request.validate_only and (made := self._jobs.requested(spec, asked.display_name, request.request_id)):
+            return self._message(made)
         rows = self._check_feasible(spec)
         if request.validate_only:
             return job_pb.TrainingJob(display_name=asked.display_name, spec=spec_message(spec))

@@ -7,7 +7,7 @@ memory when used, so that what is not touched costs nothing.
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,7 +64,12 @@ class Datasets:
 
     def all(self) -> list[Dataset]:
         """All datasets by name."""
-        return [self.get(path.name) for path in sorted(self._root.iterdir()) if not path.name.startswith(".")]
+        found = []
+        for path in sorted(self._root.iterdir()):
+            with suppress(NotFound):  # deleted meanwhile
+                if not path.name.startswith("."):
+                    found.append(self.get(path.name))
+        return found
 
     def array(self, dataset_id: str, column: int) -> Array:
         """A column, mapped into memory and not writable."""
@@ -98,7 +103,7 @@ class Datasets:
                     np.save(directory / f"{number}.npy", array, allow_pickle=False)
                     columns.append(describe(name, array))
                     rows = len(array)
-                dataset = Dataset(dataset_id, rows, tuple(columns), upload.received, sha256, datetime.now(UTC))
+                dataset = Dataset(dataset_id, rows, tuple(columns), upload.received, upload.sha256, datetime.now(UTC))
                 (directory / DESCRIPTION).write_text(json.dumps(asdict(dataset), default=datetime.isoformat))
         except FileExistsError:
             self.check_free(dataset_id)
@@ -125,6 +130,11 @@ class Upload:
         """Where it lies."""
         return Path(self._file.name)
 
+    @property
+    def sha256(self) -> str:
+        """The fingerprint of the bytes received."""
+        return self._hash.hexdigest()
+
     def write(self, offset: int, data: bytes) -> None:
         """Takes the next part. Raises InvalidArgument if it isn't the next, or goes beyond the announced size."""
         if offset != self.received:
@@ -143,10 +153,8 @@ class Upload:
             raise InvalidArgument.of(
                 "header.size_bytes", f"is {self._size_bytes:,}, but the upload ended after {self.received:,} bytes"
             )
-        if self._hash.hexdigest() != sha256.lower():
-            raise InvalidArgument.of(
-                "header.sha256", f"is {sha256}, but the bytes received have {self._hash.hexdigest()}"
-            )
+        if self.sha256 != sha256.lower():
+            raise InvalidArgument.of("header.sha256", f"is {sha256}, but the bytes received have {self.sha256}")
         self._file.flush()
 
 

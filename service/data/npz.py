@@ -5,6 +5,9 @@ declare are held against the limit and against each other, so that a small file 
 objects, which are pickles and could run code, are refused.
 """
 
+import ast
+import math
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -12,16 +15,22 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from numpy.lib import format as npy
 
 from service.errors import InvalidArgument
-from worker.arrays import Array
+from worker.arrays import Array, Shape
 
 MOST_COLUMNS = 1_000
+MOST_AXES = 32
 LONGEST_NAME = 100
 HEADER_BYTES = 10_000
 FIELD = "chunk"
 """What an error about the content of an upload is reported for."""
+
+MAGIC = b"\x93NUMPY"
+LENGTHS = {b"\x01\x00": 2, b"\x02\x00": 4, b"\x03\x00": 4}
+"""In how many bytes each version of the npy format says how long its header is."""
+
+_NUMBERS = re.compile(r"[|<>=]?(b1|[iu][1248]|f[248])")
 
 
 def read_npz(path: Path, most_bytes: int) -> Iterator[tuple[str, Array]]:
@@ -39,8 +48,8 @@ def read_npz(path: Path, most_bytes: int) -> Iterator[tuple[str, Array]]:
                     raise _refuse(f"column {name!r} has {len(array)} rows, but the one before it has {rows}")
                 rows = len(array)
                 yield name, array
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
-        # RuntimeError is what zipfile raises for an encrypted member, NotImplementedError for an unknown compression.
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError, ValueError) as error:
+        # RuntimeError is what zipfile raises for an encrypted member, ValueError for a name or a place that can't be.
         raise _refuse("is not a readable npz file (a zip of npy arrays, as numpy.savez writes)") from error
 
 
@@ -49,6 +58,8 @@ def _check_directory(members: list[zipfile.ZipInfo], most_bytes: int) -> None:
         raise _refuse(f"has {len(members)} arrays; must have 1 to {MOST_COLUMNS:,}")
     names = [member.filename.removesuffix(".npy") for member in members]
     for member, name in zip(members, names, strict=True):
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise _refuse("is compressed in a way that numpy.savez_compressed does not use")
         if not member.filename.endswith(".npy") or not name.isprintable() or not 1 <= len(name) <= LONGEST_NAME:
             raise _refuse(f"has a member {member.filename[:LONGEST_NAME]!r}; every member must be an array, <name>.npy")
     if len(set(names)) < len(names):
@@ -59,16 +70,20 @@ def _check_directory(members: list[zipfile.ZipInfo], most_bytes: int) -> None:
 
 
 def _read_array(file: IO[bytes], name: str, declared: int) -> Array:
-    shape, fortran, dtype, header = _read_header(file, name)
-    if dtype.hasobject:
+    shape, fortran, descr, header = _read_header(file, name)
+    if descr.lstrip("|<>=").startswith("O"):
         raise _refuse(f"column {name!r} holds Python objects (pickles); store numbers")
-    if dtype.kind not in "fiub" or dtype.itemsize > 8:
-        raise _refuse(f"column {name!r} has the type {dtype}; must be float, integer or bool of at most 64 bits")
-    if not shape or min(shape) < 1:
-        raise _refuse(f"column {name!r} has the shape {shape}; must have a row axis first, and nothing empty")
-    size = dtype.itemsize
-    for length in shape:
-        size *= length
+    if not _NUMBERS.fullmatch(descr):
+        raise _refuse(
+            f"column {name!r} has the type {descr[:100]!r}; must be float, integer or bool of at most 64 bits"
+        )
+    if not 1 <= len(shape) <= MOST_AXES or min(shape) < 1:
+        raise _refuse(
+            f"column {name!r} has the shape {str(shape)[:100]}; "
+            f"must have a row axis first, nothing empty, and at most {MOST_AXES} axes"
+        )
+    dtype = np.dtype(descr)
+    size = dtype.itemsize * math.prod(shape)
     if header + size != declared:
         raise _refuse(f"column {name!r} says it has {size:,} bytes, but {declared - header:,} are there")
     data = file.read(size)
@@ -78,15 +93,28 @@ def _read_array(file: IO[bytes], name: str, declared: int) -> Array:
     return np.ascontiguousarray(array, dtype.newbyteorder("="))
 
 
-def _read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype[np.generic], int]:
-    """Shape, whether it lies in Fortran order, element type, and the bytes read."""
+def _read_header(file: IO[bytes], name: str) -> tuple[Shape, bool, str, int]:
+    """Shape, whether it lies in Fortran order, the element type's description, and the bytes read.
+
+    NumPy's own reader is not used: it takes a header of any length into memory, mends what it can't parse, and lets
+    every description of a type through to `numpy.dtype`.
+    """
     try:
-        version = npy.read_magic(file)
-        read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
-        shape, fortran, dtype = read(file, max_header_size=HEADER_BYTES)
-    except (ValueError, KeyError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+        start = file.read(len(MAGIC) + 2)
+        if not start.startswith(MAGIC) or start[len(MAGIC) :] not in LENGTHS:
+            raise ValueError
+        length_bytes = LENGTHS[start[len(MAGIC) :]]
+        length = int.from_bytes(file.read(length_bytes), "little")
+        if length > HEADER_BYTES:
+            raise ValueError
+        match ast.literal_eval(file.read(length).decode("latin-1")):
+            case {"shape": tuple(shape), "fortran_order": bool(fortran), "descr": descr} if all(
+                type(n) is int for n in shape
+            ):
+                return shape, fortran, str(descr), len(start) + length_bytes + length
+        raise ValueError
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
         raise _refuse(f"column {name!r} does not begin with a npy header that can be read") from error
-    return shape, fortran, dtype, file.tell()
 
 
 def _refuse(problem: str) -> InvalidArgument:

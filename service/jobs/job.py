@@ -186,6 +186,10 @@ class Job:
         """How many steps were applied: what is known live, or else from the events."""
         return max(progress.step, self.epoch.step if self.epoch else 0, self.checkpoint_step)
 
+    def workers(self, progress: Progress) -> int:
+        """How many workers take part in its steps now."""
+        return progress.workers if isinstance(self.state, Running) else 0
+
     @property
     def total_steps(self) -> int:
         """How many steps it takes in all."""

@@ -45,8 +45,8 @@ class Jobs:
         Raises AlreadyExists if the request id was used for a different job.
         """
         with self._lock:
-            if request_id and (made := self._store.requested(request_id)):
-                return self._same(self._jobs[made], spec, display_name)
+            if made := self.requested(spec, display_name, request_id):
+                return made
             now = self._clock()
             job = Job(_new_id(), display_name, spec, rows, now)
             event = StateChanged(Queued())
@@ -54,6 +54,18 @@ class Jobs:
             self._store.create(job, request_id, Record(job.last_event, now, event))
             self._jobs[job.id] = job
         self._tell(job.id)
+        return job
+
+    def requested(self, spec: JobSpec, display_name: str, request_id: str) -> Job | None:
+        """The job that the same request made before, if it did. Raises AlreadyExists if it made a different one."""
+        with self._lock:
+            made = self._store.requested(request_id) if request_id else None
+            job = self._jobs[made] if made else None
+        if job and (job.spec, job.display_name) != (spec, display_name):
+            raise AlreadyExists(
+                f"this request_id made {job.name}, which is a different job; use a new request_id for a new job",
+                reason="REQUEST_ID_REUSED",
+            )
         return job
 
     def get(self, job_id: str) -> Job:
@@ -122,9 +134,16 @@ class Jobs:
             if job.is_at_work:
                 self.record(job.id, StateChanged(Queued("goes on after a restart of the coordinator")))
 
-    def set_progress(self, job_id: str, progress: Progress) -> None:
-        """Replaces a job's progress. Called after every step, so it does as little as that."""
+    def set_progress(self, job_id: str, progress: Progress) -> bool:
+        """Replaces a job's progress. Returns False, and does nothing, if the job has ended or is gone.
+
+        Called after every step, so it does as little as that.
+        """
+        job = self._jobs.get(job_id)
+        if job is None or job.has_ended:
+            return False
         self._progress[job_id] = progress
+        return True
 
     def progress(self, job_id: str) -> Progress:
         """The progress of a job, as far as this process has run it."""
@@ -136,14 +155,6 @@ class Jobs:
         self._store.append(job.id, Record(changed.last_event, now, event))
         self._jobs[job.id] = changed
         return changed
-
-    def _same(self, job: Job, spec: JobSpec, display_name: str) -> Job:
-        if (job.spec, job.display_name) != (spec, display_name):
-            raise AlreadyExists(
-                f"this request_id made {job.name}, which is a different job; use a new request_id for a new job",
-                reason="REQUEST_ID_REUSED",
-            )
-        return job
 
     def _tell(self, job_id: str) -> None:
         for listener in self._listeners:

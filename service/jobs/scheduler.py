@@ -9,11 +9,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import structlog
+
 from service.jobs.job import Job, Queued
 from service.jobs.jobs import Jobs
 
 GROWTH_SECONDS = 5.0
 """How often to look whether the cluster has grown."""
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,11 @@ class Scheduler:
     def _loop(self) -> None:
         while not self._stopping:
             self._changed.clear()
-            self._start_next()
+            try:
+                self._start_next()
+            except Exception:
+                # Such as a cluster that doesn't answer. Nothing was started; the next round tries again.
+                _log.exception("no jobs could be started")
             # A cluster may grow without telling anyone.
             self._changed.wait(timeout=GROWTH_SECONDS)
 
@@ -102,6 +110,8 @@ class Scheduler:
     def _run_one(self, job_id: str) -> None:
         try:
             self._run(job_id)
+        except Exception:
+            _log.exception("job was left as it is; it goes on when the coordinator starts again", job=job_id)
         finally:
             with self._lock:
                 del self._threads[job_id], self._held[job_id]

@@ -4,6 +4,7 @@ Events are all there is; a job is what replaying them gives. A call returns once
 synced at every commit), so that nothing acknowledged is lost.
 """
 
+import errno
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -65,18 +66,19 @@ class JobStore:
     """Jobs and events in one SQLite file. May be used from any thread."""
 
     def __init__(self, path: Path, spec_text: SpecText) -> None:
-        """Opens the file, or makes it. Raises StoreError if it was written by a newer version."""
+        """Opens the file, or makes it. Raises StoreError if it was written by a newer version, or is no such file."""
         self._spec_text = spec_text
         self._lock = threading.Lock()
-        # Without an isolation level Python opens no transactions of its own: _transaction alone does.
-        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "busy_timeout = 5000"):
-            self._connection.execute(f"PRAGMA {pragma}")
-        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            self._connection.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-        elif version != SCHEMA_VERSION:
-            raise StoreError(f"{path} has schema version {version}; this service knows {SCHEMA_VERSION}")
+        try:
+            # Without an isolation level Python opens no transactions of its own: _transaction alone does.
+            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        except sqlite3.Error as error:
+            raise StoreError(f"can't open {path}: {error}") from error
+        try:
+            self._prepare(path)
+        except BaseException:
+            self._connection.close()
+            raise
 
     def close(self) -> None:
         """Closes the file."""
@@ -136,16 +138,32 @@ class JobStore:
                 job = advance(job, record.event, record.time)
             yield job
 
+    def _prepare(self, path: Path) -> None:
+        """Settings, and the tables if they aren't there."""
+        try:
+            for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "busy_timeout = 5000"):
+                self._connection.execute(f"PRAGMA {pragma}")
+            (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+            if version == 0:
+                self._connection.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        except sqlite3.Error as error:
+            raise StoreError(f"can't use {path}: {error}") from error
+        if version not in (0, SCHEMA_VERSION):
+            raise StoreError(f"{path} has schema version {version}; this service knows {SCHEMA_VERSION}")
+
     @contextmanager
     def _transaction(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
-        """Everything inside is on the disk afterwards, or nothing of it."""
+        """Everything inside is on the disk afterwards, or nothing of it. Raises OSError if the disk is full."""
         with self._lock:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection.execute
                 self._connection.execute("COMMIT")
-            except BaseException:
-                self._connection.execute("ROLLBACK")
+            except BaseException as error:
+                if self._connection.in_transaction:  # SQLite itself rolls back when the disk is full
+                    self._connection.execute("ROLLBACK")
+                if isinstance(error, sqlite3.Error) and error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                    raise OSError(errno.ENOSPC, "no space left for the jobs' store") from error
                 raise
 
 

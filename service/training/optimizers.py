@@ -77,8 +77,8 @@ class Adam:
     def __post_init__(self) -> None:
         _require_decay("beta1", self.beta1)
         _require_decay("beta2", self.beta2)
-        if not 0 < self.epsilon < np.inf:
-            raise InvalidValue("epsilon", f"is {self.epsilon:g}; must be above 0")
+        if not is_positive_single(self.epsilon):
+            raise InvalidValue("epsilon", f"is {self.epsilon:g}; must be above 0, and {SINGLE}")
 
     def init(self, params: Array) -> OptimizerState:
         return {"m": np.zeros_like(params), "v": np.zeros_like(params)}
@@ -92,6 +92,15 @@ class Adam:
 
 
 OPTIMIZERS: Mapping[str, type[Optimizer]] = MappingProxyType({"sgd": Sgd, "momentum": Momentum, "adam": Adam})
+
+
+SINGLE = "between 1e-37 and 1e38, since parameters are in single precision"
+"""What is to be said of a value that `is_positive_single` refuses."""
+
+
+def is_positive_single(value: float) -> bool:
+    """Whether a number is above 0 and stays a number above 0 in single precision, with digits to spare."""
+    return 1e-37 <= value <= 1e38
 
 
 def _require_decay(field: str, value: float) -> None:

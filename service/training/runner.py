@@ -59,11 +59,14 @@ class Runner:
 
     def run(self, job_id: str) -> None:
         """Trains a queued job. Returns when it has ended, or after `stop`."""
-        with suppress(JobEnded):
-            self._record(job_id, StateChanged(Starting()))
-            state = self._outcome(job_id)
-            self._record(job_id, StateChanged(state))
-            _log.info("job left its workers", job=job_id, state=state.kind)
+        try:
+            with suppress(JobEnded):
+                self._record(job_id, StateChanged(Starting()))
+                state = self._outcome(job_id)
+                self._record(job_id, StateChanged(state))
+                _log.info("job left its workers", job=job_id, state=state.kind)
+        finally:
+            self._forget_deleted(job_id)  # once more: it may have been deleted while a checkpoint was being written
 
     def _outcome(self, job_id: str) -> Succeeded | Failed | Queued:
         try:

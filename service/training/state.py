@@ -23,8 +23,11 @@ class TrainingState:
     """Loss and scores of this epoch's rows so far, each taken in its step."""
 
 
+ADVICE = "A smaller learning rate usually helps, as do inputs of about unit size"
+
+
 class Diverged(Exception):
-    """The loss or the gradient of a step is NaN or infinite."""
+    """Something of a step is NaN or infinite: its loss, its gradient, or what would come of it."""
 
 
 def no_sums(scores: Iterable[str]) -> Sums:
@@ -43,9 +46,10 @@ def average(gradients: Sequence[Gradient]) -> Gradient:
 
 
 def apply(state: TrainingState, mean: Gradient, optimizer: Optimizer, learning_rate: float) -> TrainingState:
-    """The state after one more step."""
-    direction, carried = optimizer.direction(mean.vector, state.optimizer, state.step)
-    params = state.params - np.asarray(learning_rate, direction.dtype) * direction
+    """The state after one more step. A value that overflows becomes infinite without a warning."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        direction, carried = optimizer.direction(mean.vector, state.optimizer, state.step)
+        params = state.params - np.asarray(learning_rate, direction.dtype) * direction
     return TrainingState(state.step + 1, params, carried, state.epoch + mean.sums)
 
 
@@ -53,9 +57,23 @@ def check_finite(mean: Gradient, network: Network, step: int) -> None:
     """Raises Diverged, naming the first layer that shows it, if the step must not be applied."""
     if np.isfinite(mean.sums.loss) and np.isfinite(mean.vector).all():
         return
-    broken = [slot.name for slot in network.slots if not np.isfinite(slot.view(mean.vector)).all()]
-    where = f"the gradient of {broken[0]}" if broken else "the loss"
+    broken = _first_broken(mean.vector, network)
+    where = f"the gradient of {broken}" if broken else "the loss"
     raise Diverged(
         f"{where} is NaN or infinite in step {step + 1} (the mean loss there: {mean.sums.loss / mean.sums.count:g}); "
-        "the step was not applied. A smaller learning rate usually helps, as do inputs of about unit size"
+        f"the step was not applied. {ADVICE}"
     )
+
+
+def check_applied(after: TrainingState, network: Network) -> None:
+    """Raises Diverged, naming the first layer that shows it, if a step led to something that can't be gone on from."""
+    for vector in (after.params, *after.optimizer.values()):
+        if broken := _first_broken(vector, network):
+            raise Diverged(f"step {after.step} would make {broken} infinite; it was not applied. {ADVICE}")
+
+
+def _first_broken(vector: Array, network: Network) -> str:
+    """The name of the first parameter whose part of a vector is not finite; "" if all is well."""
+    if np.isfinite(vector).all():
+        return ""
+    return next(slot.name for slot in network.slots if not np.isfinite(slot.view(vector)).all())

@@ -6,6 +6,8 @@ for no reason that could have been known.
 
 import math
 
+import numpy as np
+
 from service.data.columns import Column
 from service.data.datasets import Dataset
 from service.errors import Violations
@@ -19,6 +21,7 @@ from worker.task import Task
 
 MOST_PARAMETERS = 100_000_000
 MOST_ACTIVATIONS = 250_000_000
+LARGEST_SINGLE = float(np.finfo(np.float32).max)
 
 
 def make_task(spec: JobSpec, dataset: Dataset, path: str) -> Task:
@@ -55,6 +58,13 @@ def _usable(dataset: Dataset, name: str, field: str, violations: Violations) -> 
     if column.nonfinite_count:
         violations.add(
             field, f"{name!r} has {column.nonfinite_count:,} elements that are NaN or infinite; upload it without"
+        )
+        return None
+    if max(-column.min, column.max) > LARGEST_SINGLE:
+        violations.add(
+            field,
+            f"{name!r} has elements from {column.min:g} to {column.max:g}; "
+            f"must be within {LARGEST_SINGLE:g} of 0, since networks compute in single precision",
         )
         return None
     return column

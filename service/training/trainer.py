@@ -4,6 +4,7 @@ Split, gather, average, step, record. It knows nothing of how shards are compute
 what happened, and others make of it what they want.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ from service.jobs.job import (
 )
 from service.jobs.spec import JobSpec
 from service.training.checkpoints import Checkpoints
-from service.training.state import TrainingState, apply, average, check_finite, no_sums
+from service.training.state import ADVICE, Diverged, TrainingState, apply, average, check_applied, check_finite, no_sums
 from service.training.timing import Throughput, Timing
 from worker.arrays import Array
 from worker.gradient import Gradient, Sums, tree_sum
@@ -32,9 +33,15 @@ from worker.task import Task
 
 T = TypeVar("T", Gradient, Sums)
 
+MOST_ATTEMPTS = 10
+"""How often a step is tried on workers that all die of it."""
+
+STOP_SECONDS = 0.5
+"""How often to look, while there is nothing but to wait, whether the service stops."""
+
 
 class Stopped(Exception):
-    """The service stops; a checkpoint was written."""
+    """The service stops; the job can go on from its last checkpoint."""
 
 
 class JobEnded(Exception):
@@ -42,7 +49,7 @@ class JobEnded(Exception):
 
 
 class WorkersLost(Exception):
-    """No worker came back in time."""
+    """No worker came back in time, or all were lost too often."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,8 @@ class Trainer:
     policy: Policy
     record: Callable[[Event], bool]
     """Makes an event durable; False once the job has ended."""
-    set_progress: Callable[[Progress], None]
+    set_progress: Callable[[Progress], bool]
+    """Shows how far the job is; False once the job has ended."""
     stop: threading.Event
     timing: Timing = field(default_factory=Timing)
 
@@ -84,7 +92,8 @@ class Trainer:
         while True:
             state, loss = self._step(state)
             rate = throughput.at(self.task.shards.samples(state.step))
-            self.set_progress(Progress(state.step, loss, rate, self.workers.ready()))
+            if not self.set_progress(Progress(state.step, loss, rate, self.workers.ready())):
+                raise JobEnded
             if state.step % steps == 0:
                 epoch = self._complete_epoch(state, epoch_began)
                 if state.step == total:
@@ -110,12 +119,15 @@ class Trainer:
             check_finite(mean, self.task.network, state.step)
         with self.timing.phase("optimizer"):
             state = apply(state, mean, self.spec.optimizer, self.spec.learning_rate)
+            check_applied(state, self.task.network)
         return state, mean.sums.loss / mean.sums.count
 
     def _complete_epoch(self, state: TrainingState, began: float) -> EpochCompleted:
         """Validates, and reports how the epoch went."""
         with self.timing.phase("validate"):
             held_out = tree_sum(self._ask(lambda: self.workers.evaluate(state.params), state.step))
+        if not math.isfinite(held_out.loss):
+            raise Diverged(f"the validation loss after step {state.step} is NaN or infinite. {ADVICE}")
         event = EpochCompleted(
             epoch=state.step // self.task.shards.steps_per_epoch,
             step=state.step,
@@ -136,19 +148,27 @@ class Trainer:
 
     def _ask(self, question: Callable[[], Sequence[T]], step: int) -> Sequence[T]:
         """Asks the workers; when all are lost, waits for one to come back and asks again."""
-        while True:
+        for _ in range(MOST_ATTEMPTS):
             try:
                 return question()
             except NoWorkers:
                 self._report_changes(step)
-                wait = self.policy.wait_seconds
-                reason = f"all workers are lost; waits up to {wait:g} seconds for one to come back"
-                self._report(StateChanged(WaitingForWorkers(reason)))
-                if not self.workers.wait(wait):
-                    raise WorkersLost(f"all workers were lost, and none came back within {wait:g} seconds") from None
-                self._report(StateChanged(Running()))
+                self._wait_for_worker()
             finally:
                 self._report_changes(step)
+        raise WorkersLost(f"all workers were lost {MOST_ATTEMPTS} times while step {step + 1} was computed")
+
+    def _wait_for_worker(self) -> None:
+        wait = self.policy.wait_seconds
+        reason = f"all workers are lost; waits up to {wait:g} seconds for one to come back"
+        self._report(StateChanged(WaitingForWorkers(reason)))
+        deadline = time.monotonic() + wait
+        while not self.workers.wait(min(max(deadline - time.monotonic(), 0.0), STOP_SECONDS)):
+            if self.stop.is_set():
+                raise Stopped
+            if time.monotonic() >= deadline:
+                raise WorkersLost(f"all workers were lost, and none came back within {wait:g} seconds")
+        self._report(StateChanged(Running()))
 
     def _report_changes(self, step: int) -> None:
         for change in self.workers.changes():

@@ -79,8 +79,8 @@ def progress_message(job: Job, progress: Progress) -> pb.TrainingProgress:
         learning_rate=job.spec.learning_rate,
         worker_failures=job.worker_failures,
     )
-    if job.is_at_work:
-        message.samples_per_second, message.workers = progress.samples_per_second, progress.workers
+    if workers := job.workers(progress):
+        message.samples_per_second, message.workers = progress.samples_per_second, workers
     return message
 
 

@@ -1,12 +1,11 @@
 """Job specifications."""
 
-import math
 from typing import Any
 
 from chainrule.v1 import training_job_pb2 as pb
 from service.errors import Violations
 from service.jobs.spec import JobSpec
-from service.training.optimizers import OPTIMIZERS, Adam, Optimizer
+from service.training.optimizers import OPTIMIZERS, SINGLE, Adam, Optimizer, is_positive_single
 from service.wire.fields import fill_kind, parse_kind
 from service.wire.names import parse_name
 from service.wire.network import layers_message, loss_message, parse_layers, parse_loss
@@ -27,8 +26,8 @@ def parse_spec(message: pb.TrainingJobSpec, path: str) -> JobSpec:
     loss = parse_loss(message.loss, f"{path}.loss", violations)
     optimizer = _parse_optimizer(message.optimizer, f"{path}.optimizer", violations)
     rate = _given(message.optimizer, "learning_rate", optimizer.default_learning_rate)
-    if not 0 < rate < math.inf:
-        violations.add(f"{path}.optimizer.learning_rate", f"is {rate:g}; must be above 0")
+    if not is_positive_single(rate):
+        violations.add(f"{path}.optimizer.learning_rate", f"is {rate:g}; must be above 0, and {SINGLE}")
 
     def whole(field: str, default: int, largest: int, limit: str = "") -> int:
         value = int(_given(message, field, default))

@@ -1,0 +1,80 @@
+"""Small things that are right, to be varied: a specification, its data, jobs and events."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from service.jobs.job import Event, Job, Progress, Queued, StateChanged, advance
+from service.jobs.jobs import Jobs
+from service.jobs.spec import JobSpec
+from service.jobs.store import JobStore
+from service.training.optimizers import Momentum
+from service.wire.job import spec_text
+from worker.initializers import Initializer
+from worker.layers import Dense, ReLU
+from worker.losses import SoftmaxCrossEntropy
+from worker.network import Network
+from worker.shards import Shards
+from worker.task import Data, Task
+
+ROWS, FEATURES, CLASSES = 30, 4, 3
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+SPEC = JobSpec(
+    dataset="flowers",
+    input_column="x",
+    target_column="y",
+    validation_fraction=0.2,
+    layers=(Dense(5, Initializer.HE_NORMAL), ReLU(), Dense(CLASSES)),
+    loss=SoftmaxCrossEntropy(),
+    optimizer=Momentum(),
+    learning_rate=0.05,
+    epochs=3,
+    batch_size=7,
+    shards=3,
+    workers=2,
+    seed=1,
+)
+"""24 rows to train on in 4 steps an epoch, the last of 3 rows: 12 steps in all."""
+
+_random = np.random.default_rng(2)
+DATA = Data(
+    _random.standard_normal((ROWS, FEATURES)).astype(np.float32),
+    _random.integers(CLASSES, size=ROWS),
+)
+
+
+def spec(**changes: Any) -> JobSpec:
+    """The specification with some fields changed."""
+    return replace(SPEC, **changes)
+
+
+def task(of: JobSpec = SPEC, rows: int = ROWS) -> Task:
+    """What workers compute for a specification."""
+    shards = Shards(rows, of.validation_fraction, of.batch_size, of.shards, of.seed)
+    return Task(Network(of.layers, (FEATURES,)), of.loss, shards)
+
+
+def job(*events: Event, of: JobSpec = SPEC, **fields: Any) -> Job:
+    """A job to which some events happened, the first of all being that it was queued."""
+    made = Job("job-a", "a job", of, ROWS, NOON)
+    for event in (StateChanged(Queued()), *events):
+        made = advance(made, event, NOON)
+    return replace(made, **fields)
+
+
+@contextmanager
+def jobs_in(directory: Path) -> Iterator[Jobs]:
+    """The jobs stored in a directory."""
+    with closing(JobStore(directory / "jobs.sqlite", spec_text())) as store:
+        yield Jobs(store)
+
+
+def go_on(_progress: Progress) -> bool:
+    """Takes a job's progress, and lets it go on."""
+    return True

@@ -1,0 +1,82 @@
+"""What may happen to a job: one state and one event of every kind, and random lives."""
+
+from datetime import datetime, timedelta
+
+from hypothesis import strategies as st
+
+from service.jobs.job import (
+    Cancelled,
+    CheckpointSaved,
+    EpochCompleted,
+    Event,
+    Failed,
+    IllegalEvent,
+    Job,
+    Queued,
+    Running,
+    Starting,
+    State,
+    StateChanged,
+    Succeeded,
+    WaitingForWorkers,
+    WorkerJoined,
+    WorkerLost,
+    advance,
+)
+from tests.unit.service.examples import NOON, job
+
+QUEUED = Queued("once more")
+WAITING = WaitingForWorkers("none left")
+SUCCEEDED = Succeeded("ab" * 32, 0.1, 0.9, 0.2, 0.8, 12.5)
+FAILED = Failed("INTERNAL", "it broke")
+
+PATHS: dict[str, tuple[State, ...]] = {
+    "QUEUED": (),
+    "STARTING": (Starting(),),
+    "RUNNING": (Starting(), Running()),
+    "WAITING_FOR_WORKERS": (Starting(), Running(), WAITING),
+    "SUCCEEDED": (Starting(), Running(), SUCCEEDED),
+    "FAILED": (FAILED,),
+    "CANCELLED": (Cancelled(),),
+}
+"""How a job gets into each state."""
+
+CHANGES: tuple[State, ...] = (QUEUED, Starting(), Running(), WAITING, SUCCEEDED, FAILED, Cancelled())
+
+EPOCH = EpochCompleted(1, 4, 0.5, 0.7, 0.6, None, 0.01, 1.5)
+HAPPENINGS: tuple[Event, ...] = (EPOCH, CheckpointSaved(3), WorkerLost(1, 2, "its process ended"), WorkerJoined(1, 3))
+
+
+def job_in(state: str) -> Job:
+    """A job in a state."""
+    return job(*map(StateChanged, PATHS[state]))
+
+
+_numbers = st.floats(allow_nan=False, allow_infinity=False)
+_counts = st.integers(0, 10**12)
+_maybe = st.none() | _numbers
+
+_events = st.one_of(
+    st.sampled_from(CHANGES).map(StateChanged),
+    st.builds(Queued, st.text()).map(StateChanged),
+    st.builds(Failed, st.text(), st.text()).map(StateChanged),
+    st.builds(EpochCompleted, _counts, _counts, _numbers, _maybe, _maybe, _maybe, _numbers, _numbers),
+    st.builds(CheckpointSaved, _counts),
+    st.builds(WorkerLost, _counts, _counts, st.text()),
+    st.builds(WorkerJoined, _counts, _counts),
+)
+
+
+@st.composite
+def stories(draw: st.DrawFn) -> list[tuple[datetime, Event]]:
+    """A random life of a job after it was queued: events that may follow each other, each with its time."""
+    made = job()
+    story: list[tuple[datetime, Event]] = []
+    for seconds, event in enumerate(draw(st.lists(_events, max_size=25))):
+        time = NOON + timedelta(seconds=seconds, microseconds=draw(st.integers(0, 999_999)))
+        try:
+            made = advance(made, event, time)
+        except IllegalEvent:
+            continue
+        story.append((time, event))
+    return story
