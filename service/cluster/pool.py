@@ -16,7 +16,7 @@ from worker.task import Data, Task
 
 @dataclass(frozen=True)
 class Lost:
-    """A worker died or stopped answering."""
+    """A worker died, stopped answering or can't be started."""
 
     worker: int
     reason: str
@@ -41,7 +41,7 @@ class PoolError(Exception):
 
 
 class Workers(Protocol):
-    """The workers of one job."""
+    """The workers of one job. Any of the calls raises PoolError once there is no worker and can't be one again."""
 
     def gradients(self, params: Array, step: int) -> Sequence[Gradient]:
         """The gradient of every shard of a step, in shard order. Raises NoWorkers."""
@@ -56,7 +56,7 @@ class Workers(Protocol):
         """What happened to the workers since the last call, in order."""
 
     def wait(self, timeout: float) -> bool:
-        """Waits up to `timeout` seconds for a worker to come back; whether one did."""
+        """Waits up to `timeout` seconds until a worker is ready; whether one is."""
 
 
 class WorkerPool(Protocol):
