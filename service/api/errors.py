@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import grpc
 import structlog
 from google.protobuf import any_pb2
+from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -36,7 +37,7 @@ CODES: dict[type[ServiceError], int] = {
     Unavailable: code_pb2.UNAVAILABLE,
 }
 
-MOST_BYTES = 2_000
+MOST_BYTES = 1_700
 """The most text about wrong fields. It travels in headers, as the message and twice in the details, and by default a
 client takes 8 KiB of those: with more, it would get no error of ours but one about headers."""
 
@@ -96,6 +97,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(details)
         if handler is None:
             return None
+        handler = handler._replace(request_deserializer=_reading(handler.request_deserializer))
         for kind in ("unary_unary", "stream_unary"):
             if method := getattr(handler, kind):
                 return handler._replace(**{kind: _answering_once(method)})
@@ -111,7 +113,7 @@ def _answering_once(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awai
     @functools.wraps(method)
     async def wrapped(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         try:
-            return await method(request, context)
+            return await method(_read(request), context)
         except Exception as error:
             await _abort(error, context)
 
@@ -122,12 +124,36 @@ def _answering_often(method: Callable[..., AsyncIterator[Any]]) -> Callable[...,
     @functools.wraps(method)
     async def wrapped(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         try:
-            async for response in method(request, context):
+            async for response in method(_read(request), context):
                 yield response
         except Exception as error:
             await _abort(error, context)
 
     return wrapped
+
+
+def _reading(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """Has bytes that are no message become an error of ours, since gRPC would send the exception's text."""
+
+    def read(data: bytes) -> Any:
+        try:
+            return deserialize(data)
+        except DecodeError:
+            return InvalidArgument.of("request", "is not the message that the method takes", reason="NO_MESSAGE")
+
+    return read
+
+
+def _read(request: Any) -> Any:
+    """A request or a stream of them, raising the error that one of them has become."""
+    if isinstance(request, ServiceError):
+        raise request
+    return _read_all(request) if isinstance(request, AsyncIterator) else request
+
+
+async def _read_all(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield _read(request)
 
 
 async def _abort(error: Exception, context: grpc.aio.ServicerContext[Any, Any]) -> NoReturn:

@@ -85,7 +85,14 @@ class GatedPool:
 
     slots: int = 4
     gate: threading.Event = field(default_factory=threading.Event)
+    """Open, it lets every step through."""
     entered: threading.Event = field(default_factory=threading.Event)
+    """Set once a step waits at the gate."""
+    tickets: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+
+    def let_through(self, steps: int) -> None:
+        """Lets some steps through, whosever they are."""
+        self.tickets.release(steps)
 
     def capacity(self) -> int:
         return self.slots
@@ -93,20 +100,20 @@ class GatedPool:
     @contextmanager
     def open(self, task: Task, data: Data, workers: int) -> Iterator[Workers]:
         with LocalPool(self.slots).open(task, data, workers) as inner:
-            yield GatedWorkers(inner, self.gate, self.entered)
+            yield GatedWorkers(inner, self)
 
 
 @dataclass
 class GatedWorkers:
-    """Workers that compute a gradient only while the gate is open."""
+    """Workers that compute a gradient only once their pool lets them."""
 
     inner: Workers
-    gate: threading.Event
-    entered: threading.Event
+    pool: GatedPool
 
     def gradients(self, params: Array, step: int) -> Sequence[Gradient]:
-        self.entered.set()
-        self.gate.wait(30)
+        self.pool.entered.set()
+        while not self.pool.gate.is_set() and not self.pool.tickets.acquire(timeout=0.01):
+            pass
         return self.inner.gradients(params, step)
 
     def evaluate(self, params: Array) -> Sequence[Sums]:

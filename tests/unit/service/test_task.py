@@ -1,0 +1,132 @@
+"""Whether a specification and a dataset fit together."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.data.columns import describe
+from service.data.datasets import Dataset
+from service.errors import InvalidArgument
+from service.jobs.spec import JobSpec
+from service.training.task import make_task
+from tests.unit.service.examples import DATA, FEATURES, NOON, SPEC, spec, task
+from worker.arrays import Array
+from worker.layers import Dense, ReLU
+from worker.losses import MeanSquaredError
+
+
+def dataset(**columns: Array) -> Dataset:
+    described = tuple(describe(name, array) for name, array in columns.items())
+    return Dataset("flowers", len(next(iter(columns.values()))), described, 1, "", NOON + timedelta())
+
+
+FLOWERS = dataset(x=DATA.inputs, y=DATA.targets)
+
+
+def changed(name: str, place: Any, value: float, dtype: type = np.float64) -> Dataset:
+    """The flowers with one element changed."""
+    columns: dict[str, Array] = {"x": DATA.inputs.astype(dtype), "y": DATA.targets.astype(dtype)}
+    columns[name][place] = value
+    return dataset(**columns)
+
+
+def with_classes(*classes: int) -> Dataset:
+    return dataset(x=DATA.inputs, y=np.resize(classes, len(DATA.targets)))
+
+
+REGRESSION = spec(loss=MeanSquaredError())
+
+INPUT, TARGET, LAYERS = "data.input_column", "data.target_column", "network.layers"
+DENSE = "dense takes rows of shape (features,), but rows of shape "
+
+MISFITS: list[tuple[JobSpec, Dataset, str, str]] = [
+    (spec(input_column="z"), FLOWERS, INPUT, "is 'z', which datasets/flowers doesn't have; its columns: 'x', 'y'"),
+    (spec(target_column=""), FLOWERS, TARGET, "is '', which datasets/flowers doesn't have"),
+    (spec(), changed("x", (3, 2), np.nan), INPUT, "'x' has 1 elements that are NaN or infinite; upload it"),
+    (REGRESSION, changed("y", 3, np.inf), TARGET, "'y' has 1 elements that are NaN or infinite; upload it"),
+    (spec(), changed("x", (3, 2), -1e39), INPUT, "'x' has elements from -1e+39 to "),
+    (REGRESSION, changed("y", 3, 1e39), TARGET, "'y' has elements from 0 to 1e+39; must be within 3.40282e+38"),
+    (
+        spec(),
+        with_classes(0, 1, 3),
+        TARGET,
+        "'y': has classes from 0 to 3, but the network ends in 3 units, which is for ",
+    ),
+    (spec(), with_classes(-1, 2), TARGET, "'y': has classes from -1 to 2, but the network ends in 3 units"),
+    (spec(), changed("y", 0, 1), TARGET, "'y': softmax cross-entropy needs a column of integers"),
+    (spec(), changed("y", 0, 1, bool), TARGET, "'y': softmax cross-entropy needs a column of integers"),
+    (spec(), dataset(x=DATA.inputs, y=DATA.targets[:, np.newaxis]), TARGET, "'y': softmax cross-entropy needs"),
+    (spec(layers=(Dense(1),)), FLOWERS, TARGET, "'y': softmax cross-entropy needs one logit a class, at least 2"),
+    (REGRESSION, FLOWERS, TARGET, "'y': has rows of shape (), but the network ends in (3,); mean squared error"),
+    (
+        spec(),
+        dataset(x=DATA.inputs.reshape(30, 2, 2), y=DATA.targets),
+        "network.layers[0].dense",
+        DENSE + "(2, 2) reach it; store them flat, as (4,)",
+    ),
+    (
+        spec(layers=(ReLU(), Dense(3))),
+        dataset(x=DATA.targets, y=DATA.targets),
+        "network.layers[1].dense",
+        DENSE + "() reach it",
+    ),
+    (spec(layers=(ReLU(),)), FLOWERS, LAYERS, "has no parameters, so that there is nothing to learn"),
+    (
+        spec(layers=(Dense(1_000_000), Dense(101), Dense(3))),
+        FLOWERS,
+        LAYERS,
+        "has 106,000,407 parameters in all; must have at most 100,000,000",
+    ),
+    (
+        spec(layers=(Dense(10_000), ReLU(), Dense(3)), batch_size=50_000, shards=2),
+        FLOWERS,
+        LAYERS,
+        "makes 500,175,000 numbers for the 25,000 rows of a shard; must be at most 250,000,000",
+    ),
+    (
+        spec(),
+        dataset(x=DATA.inputs[:1], y=DATA.targets[:1]),
+        "data.validation_fraction",
+        "must be 0, since the dataset has a single row",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("of", "data", "field", "told"), MISFITS, ids=[f"{field}: {told[:40]}" for *_, field, told in MISFITS]
+)
+def test_what_does_not_fit_is_named(of: JobSpec, data: Dataset, field: str, told: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        make_task(of, data, "job.spec")
+    first = refused.value.violations[0]
+    assert first.field == f"job.spec.{field}"
+    assert first.description.startswith(told)
+
+
+def test_all_that_does_not_fit_is_named_at_once() -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        make_task(spec(target_column="z", layers=(Dense(1_000_000), Dense(1_000_000))), FLOWERS, "spec")
+    assert [v.field for v in refused.value.violations] == ["spec.data.target_column", "spec.network.layers"]
+
+
+@pytest.mark.parametrize(
+    ("of", "data"),
+    [
+        (SPEC, FLOWERS),
+        (SPEC, dataset(x=DATA.inputs, y=DATA.targets.astype(np.uint8))),
+        (SPEC, dataset(x=DATA.inputs > 0, y=DATA.targets)),
+        (SPEC, with_classes(0, 1)),
+        (spec(validation_fraction=0.0), dataset(x=DATA.inputs[:1], y=DATA.targets[:1])),
+        (spec(validation_fraction=0.99), dataset(x=DATA.inputs[:2], y=DATA.targets[:2])),
+        (REGRESSION, dataset(x=DATA.inputs, y=np.zeros((30, 3)))),
+        (replace(REGRESSION, layers=(Dense(1),)), FLOWERS),
+        (replace(REGRESSION, layers=(Dense(FEATURES), ReLU()), target_column="x"), FLOWERS),
+        (spec(batch_size=10**6, shards=1024), FLOWERS),
+    ],
+)
+def test_what_fits(of: JobSpec, data: Dataset) -> None:
+    made = make_task(of, data, "spec")
+    assert made == task(of, data.rows)
