@@ -21,6 +21,7 @@ from worker.task import Task
 
 MOST_PARAMETERS = 100_000_000
 MOST_ACTIVATIONS = 250_000_000
+MOST_GRADIENTS = 500_000_000
 LARGEST_SINGLE = float(np.finfo(np.float32).max)
 
 
@@ -35,7 +36,7 @@ def make_task(spec: JobSpec, dataset: Dataset, path: str) -> Task:
     network = Network(spec.layers, inputs.row_shape if inputs else ())
     if inputs:
         try:
-            _check_size(network, math.ceil(spec.batch_size / spec.shards), f"{path}.network", violations)
+            _check_size(network, spec, path, violations)
             if targets:
                 described = TargetColumn(targets.integral, targets.row_shape, targets.min, targets.max)
                 spec.loss.check(network.output_shape, described)
@@ -70,18 +71,24 @@ def _usable(dataset: Dataset, name: str, field: str, violations: Violations) -> 
     return column
 
 
-def _check_size(network: Network, shard_rows: int, path: str, violations: Violations) -> None:
-    """Notes a network that would not fit into the memory of a worker. Raises ShapeMismatch."""
+def _check_size(network: Network, spec: JobSpec, path: str, violations: Violations) -> None:
+    """Notes a network that would not fit into the memory of a worker, or of the trainer. Raises ShapeMismatch."""
+    layers = f"{path}.network.layers"
     if network.size == 0:
-        violations.add(f"{path}.layers", "has no parameters, so that there is nothing to learn; add a dense layer")
+        violations.add(layers, "has no parameters, so that there is nothing to learn; add a dense layer")
     if network.size > MOST_PARAMETERS:
+        violations.add(layers, f"has {network.size:,} parameters in all; must have at most {MOST_PARAMETERS:,}")
+    elif network.size * spec.shards > MOST_GRADIENTS:
         violations.add(
-            f"{path}.layers", f"has {network.size:,} parameters in all; must have at most {MOST_PARAMETERS:,}"
+            f"{path}.shards",
+            f"is {spec.shards}, each with a gradient of {network.size:,} numbers that are gathered before they are "
+            f"added; must be at most {MOST_GRADIENTS // network.size:,} for this network",
         )
+    shard_rows = math.ceil(spec.batch_size / spec.shards)
     activations = shard_rows * sum(math.prod(shape) for shape in network.shapes)
     if activations > MOST_ACTIVATIONS:
         violations.add(
-            f"{path}.layers",
+            layers,
             f"makes {activations:,} numbers for the {shard_rows:,} rows of a shard; must be at most "
             f"{MOST_ACTIVATIONS:,}: use smaller layers, a smaller batch_size or more shards",
         )

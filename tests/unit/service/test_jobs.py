@@ -191,7 +191,7 @@ OPERATIONS: list[Callable[[Jobs, str], object]] = [
 ]
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.lists(st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 3)), max_size=15))
 def test_after_any_operation_a_restart_finds_the_same(
     tmp_path_factory: pytest.TempPathFactory, operations: list[tuple[Callable[[Jobs, str], object], int]]

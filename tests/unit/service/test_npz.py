@@ -42,7 +42,7 @@ columns = arrays.arrays(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(st.dictionaries(st.sampled_from("xyz"), columns, min_size=1), st.booleans(), st.booleans())
 def test_arrays_come_as_they_were_in_the_order_of_the_machine(
     given: dict[str, Array], compressed: bool, fortran: bool
@@ -123,13 +123,13 @@ def broken(draw: st.DrawFn, of: bytes) -> bytes:
     return bytes(data)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from([GOOD, npz(True, x=np.arange(30), y=np.ones(30))]).flatmap(broken))
 def test_a_broken_npz_is_read_or_refused(data: bytes) -> None:
     read_or_refuse(data)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100)
 @given(broken(npy((2, 3), data=bytes(24))))
 def test_a_broken_array_is_read_or_refused(data: bytes) -> None:
     """In a zip that is sound, so that the array's own header is reached."""
@@ -147,14 +147,14 @@ scalars = (
 values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3).map(tuple) | st.lists(inner, max_size=3))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100)
 @given(values, values, values, st.integers(1, 3))
 def test_a_header_may_say_anything(shape: object, descr: object, order: object, version: int) -> None:
     header = repr({"descr": descr, "fortran_order": order, "shape": shape}).encode("ascii", "backslashreplace")
     read_or_refuse(of(raw_npy(header.decode(), version=version)))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80)
 @given(st.binary(max_size=300) | st.binary(max_size=100).map(lambda tail: GOOD[:30] + tail))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     read_or_refuse(data)

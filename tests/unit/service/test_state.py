@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from service.training.optimizers import Adam, Momentum, Optimizer, Sgd
@@ -31,7 +31,6 @@ def gradient_of(vector: Array, loss: float = 1.0) -> Gradient:
     return Gradient(vector, Sums(loss, {"accuracy": 0.0}, 1))
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, ROWS), max_size=8), st.permutations(range(ROWS)))
 def test_any_split_averages_to_the_whole_batch(cuts: list[int], order: list[int]) -> None:
     """Shards of any sizes, also empty ones."""

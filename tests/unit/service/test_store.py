@@ -29,7 +29,7 @@ def store(tmp_path: Path) -> Iterator[JobStore]:
         yield opened
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=20)
 @given(stories())
 def test_a_replay_gives_the_job(story: list[tuple[datetime, Event]]) -> None:
     made = job()

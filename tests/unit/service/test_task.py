@@ -81,6 +81,12 @@ MISFITS: list[tuple[JobSpec, Dataset, str, str]] = [
         "has 106,000,407 parameters in all; must have at most 100,000,000",
     ),
     (
+        spec(layers=(Dense(100_000), Dense(3)), batch_size=1024, shards=1024),
+        FLOWERS,
+        "shards",
+        "is 1024, each with a gradient of 800,003 numbers that are gathered before they are added; must be at most 624",
+    ),
+    (
         spec(layers=(Dense(10_000), ReLU(), Dense(3)), batch_size=50_000, shards=2),
         FLOWERS,
         LAYERS,

@@ -148,7 +148,7 @@ def test_any_number_of_workers_gives_the_same_bits(workers: int, shards: int, tm
 CALLS = STEPS + SPEC.epochs
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=30)
 @given(st.dictionaries(st.integers(0, CALLS + 9), st.sets(st.integers(0, 2), min_size=1), max_size=8))
 def test_any_losses_give_the_same_bits(losses: Mapping[int, set[int]]) -> None:
     with TemporaryDirectory() as directory:
@@ -223,7 +223,7 @@ def stopped_after(steps: Sequence[int], directory: Path, policy: Policy) -> tupl
     raise AssertionError("it never ended")
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=20)
 @given(st.sets(st.integers(1, STEPS - 1), max_size=5), st.sampled_from([NEVER, ALWAYS]))
 def test_any_stops_give_the_same_bits(steps: set[int], policy: Policy) -> None:
     with TemporaryDirectory() as directory:
