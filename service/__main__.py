@@ -5,12 +5,14 @@ import fcntl
 import json
 import logging
 import os
+import secrets
 import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import structlog
 from pydantic import ValidationError
@@ -20,15 +22,17 @@ from service.api.datasets import DatasetServicer
 from service.api.models import ModelServicer
 from service.api.server import AddressTaken, serving
 from service.api.training import TrainingServicer
-from service.cluster.pool import PoolError, WorkerPool
-from service.cluster.ray_pool import RayPool
+from service.cluster.cluster import Cluster, ClusterError
+from service.cluster.ray_cluster import RayCluster
+from service.cluster.ray_workers import Patience
 from service.data.datasets import Datasets
+from service.files import write_atomically
 from service.jobs.jobs import Jobs
 from service.jobs.scheduler import Scheduler
 from service.jobs.store import JobStore, StoreError
 from service.metrics import JobMetrics, metrics_endpoint
 from service.models.registry import Models
-from service.settings import Settings
+from service.settings import Settings, host_and_port
 from service.training.runner import Runner
 from service.training.trainer import Policy
 from service.wire.job import layers_json, spec_text
@@ -42,7 +46,12 @@ class Refused(Exception):
 
 
 def main() -> None:
-    """Runs the coordinator until it is told to stop. Exits with 2 and a line that says why if it can't start."""
+    """Runs the coordinator until it is told to stop.
+
+    Exits with a line that says why: with 2 if it can't start, with 1 if its Ray cluster is lost.
+    """
+    # Ray prints to standard output what its processes have to say; only the announcement belongs there.
+    announcements, sys.stdout = sys.stdout, sys.stderr
     try:
         settings = CliApp.run(Settings, cli_args=sys.argv[1:])
         _configure_log()
@@ -50,54 +59,67 @@ def main() -> None:
             stack.enter_context(_lock(settings.data_dir))
             # Before any gRPC object exists, and before signal handlers: Ray sets up both in its own way.
             address = settings.ray_address or os.environ.get("RAY_ADDRESS")
-            pool = stack.enter_context(closing(RayPool(address, settings.local_workers)))
-            asyncio.run(run(settings, pool))
+            prefix = f"chainrule-{_instance(settings.data_dir)}-"
+            patience = Patience(
+                answer_seconds=settings.worker_answer_seconds,
+                join_seconds=settings.worker_join_seconds,
+                trainer_seconds=settings.trainer_answer_seconds,
+            )
+            cluster = stack.enter_context(closing(RayCluster(address, settings.local_workers, prefix, patience)))
+            asyncio.run(run(settings, cluster, announcements))
     except ValidationError as error:
-        problems = (f"--{'.'.join(map(str, e['loc'])).replace('_', '-')}: {e['msg']}" for e in error.errors())
-        sys.exit("\n".join(problems))
-    except (Refused, PoolError, AddressTaken, StoreError) as error:
+        for problem in error.errors():
+            option = ".".join(map(str, problem["loc"])).replace("_", "-")
+            sys.stderr.write(f"--{option}: {problem['msg'].removeprefix('Value error, ')}\n")
+        sys.exit(2)
+    except (Refused, ClusterError, AddressTaken, StoreError) as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)
 
 
-async def run(settings: Settings, pool: WorkerPool) -> None:
+async def run(settings: Settings, cluster: RayCluster, announcements: TextIO) -> None:
     """Serves until SIGTERM, SIGINT, or the end of standard input if the settings say so."""
     stop = _stop_event(settings.until_stdin_closes)
-    async with coordinator(settings, pool) as addresses:
+    cluster.watch(_give_up)
+    async with coordinator(settings, cluster) as addresses:
         structlog.get_logger(__name__).info("ready", **addresses)
         if settings.announce:
-            sys.stdout.write(f"{json.dumps(addresses)}\n")
-            sys.stdout.flush()
+            announcements.write(f"{json.dumps(addresses)}\n")
+            announcements.flush()
         await stop.wait()
 
 
 @asynccontextmanager
-async def coordinator(settings: Settings, pool: WorkerPool) -> AsyncIterator[dict[str, str]]:
+async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dict[str, str]]:
     """A coordinator on a data directory that is its own, its parts made in order and ended in reverse.
 
     Gives its addresses: "grpc" as HOST:PORT, "metrics" as a URL, and its "data_dir". Raises Refused, AddressTaken or
     StoreError.
     """
     directory = settings.data_dir
-    host, _ = _host_and_port(settings.listen, "--listen")
-    metrics_host, metrics_port = _host_and_port(settings.metrics_listen, "--metrics-listen")
+    host, _ = host_and_port(settings.listen)
+    metrics_host, metrics_port = host_and_port(settings.metrics_listen)
     with ExitStack() as stack:
         store = stack.enter_context(closing(JobStore(directory / "jobs.sqlite", spec_text())))
         jobs = Jobs(store)
         datasets = Datasets(directory / "datasets", settings.max_dataset_bytes)
         models = Models(directory / "models")
         policy = Policy(settings.checkpoint_seconds, settings.worker_wait_seconds)
-        runner = Runner(jobs, datasets, models, pool, policy, directory / "checkpoints", layers_json)
-        scheduler = Scheduler(jobs, pool.capacity, runner.run)
+        runner = Runner(jobs, datasets, models, cluster, policy, directory / "checkpoints", layers_json)
+
+        def capacity() -> int:
+            return cluster.room().workers
+
+        scheduler = Scheduler(jobs, capacity, runner.run)
         jobs.requeue_interrupted()
 
-        collector = JobMetrics(jobs, runner.timings.get, pool.capacity, settings.metrics_retention_seconds)
+        collector = JobMetrics(jobs, runner.timings.get, capacity, settings.metrics_retention_seconds)
         try:
             metrics_port = stack.enter_context(metrics_endpoint(metrics_host, metrics_port, collector))
         except OSError as error:
             raise Refused(f"can't listen at {settings.metrics_listen} for metrics: {error.strerror}") from error
 
-        training = TrainingServicer(jobs, datasets, pool.capacity, scheduler.reason)
+        training = TrainingServicer(jobs, datasets, cluster.room, scheduler.reason)
         async with serving(settings.listen, training, DatasetServicer(datasets, jobs), ModelServicer(models)) as port:
             scheduler.start()
             try:
@@ -133,6 +155,14 @@ def _lock(directory: Path) -> Iterator[None]:
         yield
 
 
+def _instance(directory: Path) -> str:
+    """A random name for this data directory, which tells its shared memory from that of others."""
+    path = directory / "instance"
+    if not path.exists():
+        write_atomically(path, secrets.token_hex(8).encode())
+    return path.read_text()
+
+
 def _stop_event(until_stdin_closes: bool) -> asyncio.Event:
     """An event that is set when the service is told to stop."""
     loop = asyncio.get_running_loop()
@@ -150,11 +180,13 @@ def _stop_event(until_stdin_closes: bool) -> asyncio.Event:
     return stop
 
 
-def _host_and_port(address: str, option: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65_535:
-        raise Refused(f"{option} is {address!r}; must be HOST:PORT, such as 127.0.0.1:50051")
-    return host, int(port)
+def _give_up(reason: str) -> None:
+    """Ends the process with code 1, for whoever supervises it to start it again: without its Ray it is of no use.
+
+    At once, as by a kill: what could be ended in order waits for Ray, and what matters is on disk.
+    """
+    structlog.get_logger(__name__).error("the Ray cluster is lost; the jobs go on at the next start", reason=reason)
+    os._exit(1)
 
 
 def _configure_log() -> None:

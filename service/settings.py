@@ -2,10 +2,27 @@
 
 import os
 from pathlib import Path
+from typing import Annotated
 
 from platformdirs import user_data_path
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """The parts of HOST:PORT. Raises ValueError, saying what would be right."""
+    host, _, port = address.rpartition(":")
+    if not host or not (port.isascii() and port.isdecimal()) or int(port) > 65_535:
+        raise ValueError(f"is {address!r}; must be HOST:PORT, such as 127.0.0.1:50051")
+    return host, int(port)
+
+
+def _checked(address: str) -> str:
+    host_and_port(address)
+    return address
+
+
+Address = Annotated[str, AfterValidator(_checked)]
 
 
 class Settings(BaseSettings):
@@ -20,8 +37,8 @@ class Settings(BaseSettings):
         cli_avoid_json=True,
     )
 
-    listen: str = Field("127.0.0.1:50051", description="HOST:PORT for gRPC; port 0 takes a free one")
-    metrics_listen: str = Field("127.0.0.1:9464", description="HOST:PORT for Prometheus; port 0 takes a free one")
+    listen: Address = Field("127.0.0.1:50051", description="HOST:PORT for gRPC; port 0 takes a free one")
+    metrics_listen: Address = Field("127.0.0.1:9464", description="HOST:PORT for Prometheus; port 0 takes a free one")
     data_dir: Path = Field(user_data_path("chainrule"), description="directory for jobs, datasets and models")
     ray_address: str | None = Field(
         None, description="a Ray cluster to join (also from RAY_ADDRESS); by default one is started here"
@@ -34,6 +51,9 @@ class Settings(BaseSettings):
     worker_wait_seconds: float = Field(
         120.0, gt=0, description="how long a job without any worker waits for one to come back"
     )
+    worker_join_seconds: float = Field(30.0, gt=0, description="a worker that takes longer to join a job is replaced")
+    worker_answer_seconds: float = Field(300.0, gt=0, description="a worker that takes longer over a step is replaced")
+    trainer_answer_seconds: float = Field(60.0, gt=0, description="a trainer that is silent for longer is replaced")
     metrics_retention_seconds: float = Field(3600.0, ge=0, description="how long an ended job stays in the metrics")
     announce: bool = Field(False, description="print a line of JSON with the addresses once ready")
     until_stdin_closes: bool = Field(False, description="stop when standard input closes, as for a parent that ends")

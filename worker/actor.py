@@ -1,39 +1,141 @@
-"""A worker: the Ray actor that holds a task and its data, and computes the shards it is given.
+"""A worker: the Ray actor that computes shards of whatever job it is lent to.
 
-It keeps nothing between calls, so that Ray may start it anew at any moment: what the constructor is given is all there
-is to a worker.
+A worker belongs to no job, so that one that is warm can begin at once. For a job it joins: it learns the task, finds
+out whether it can reach the job's shared memory, and then either serves there, in one long call, or is called for every
+step. Nothing it learned matters to the next job, and Ray may start it anew at any moment.
 """
 
 import os
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import ray
 from threadpoolctl import threadpool_limits
 
 from worker.arrays import Array
-from worker.gradient import Gradient, Sums
+from worker.blocks import Block, merge
+from worker.columns import BlockedColumn
+from worker.exchange import Address, Kind, NotHere, Segment, attach, serve
+from worker.gradient import Gradient
 from worker.task import Data, Task
+
+FETCH_SECONDS = 120.0
+"""How long a block of a dataset may take to come from another node or from disk."""
+
+
+OPTIONS = {"num_cpus": 1, "max_restarts": -1, "max_concurrency": 4}
+"""How the actor is made. Calls run on threads of their own: while `serve` sits in its loop, `leave` gets through."""
+
+
+@dataclass(frozen=True)
+class BlockRefs:
+    """Where a column lies in the object store."""
+
+    refs: tuple[Any, ...]
+    rows_a_block: int
+    held_bytes: int
+
+    def column(self) -> BlockedColumn:
+        """The column, its blocks fetched when they are needed: views of the node's one copy."""
+        fetch: Callable[[int], Array] = lambda number: ray.get(self.refs[number], timeout=FETCH_SECONDS)  # noqa: E731
+        return BlockedColumn(fetch, self.rows_a_block, self.held_bytes)
+
+
+@dataclass(frozen=True)
+class Membership:
+    """What a worker says when it has joined a job."""
+
+    process: int
+    node: str
+    shared: bool
+    """Whether it reaches the job's shared memory."""
+
+
+class NotJoined(Exception):
+    """The worker doesn't know the job: its process is a new one, or another job was joined since."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a worker knows of the job that it works for."""
+
+    name: str
+    task: Task
+    data: Data
+    segment: Segment | None
+    left: threading.Event
 
 
 @ray.remote
 class Worker:
-    """Computes shards of one job."""
+    """Computes shards. To be made with the options `OPTIONS`."""
 
-    def __init__(self, task: Task, inputs: Array, targets: Array) -> None:
-        """Ray passes the columns as views of its object store: one copy a node, however many workers share it."""
+    def __init__(self) -> None:
         # One thread each: two workers with two threads each on two cores take turns instead of working. It also
         # fixes the order in which a product is summed, and with it the bits.
         threadpool_limits(1)
-        self._task = task
-        self._data = Data(inputs, targets)
+        self._job: _Job | None = None
+
+    def join(self, name: str, task: Task, columns: tuple[BlockRefs, BlockRefs], address: Address | None) -> Membership:
+        """Learns a job, and tries to attach to its shared memory. Whatever job was served before is left."""
+        if self._job is not None:
+            self._job.left.set()
+        segment = None
+        if address is not None:
+            with suppress(NotHere):
+                segment = attach(address)
+        self._job = _Job(name, task, Data(*(column.column() for column in columns)), segment, threading.Event())
+        return Membership(os.getpid(), ray.get_runtime_context().get_node_id(), segment is not None)
+
+    def serve(self, name: str, seat: int) -> None:
+        """Computes what is ordered through shared memory until told to leave. Raises NotJoined."""
+        job = self._joined(name)
+        segment = job.segment
+        assert segment is not None  # noqa: S101 - only who said that it reaches it is asked to
+        try:
+            serve(segment, seat, job.task, job.data, job.left.is_set)
+        finally:
+            segment.close()
+
+    def compute(self, name: str, params: Array, kind: Kind, step: int, shards: Sequence[int]) -> list[Block]:
+        """Computes some shards with parameters that came as a Ray object, added as far as they are siblings.
+
+        Raises NotJoined.
+        """
+        job = self._joined(name)
+        if kind == Kind.GRADIENTS:
+            totals = [job.task.gradient(job.data, params, step, shard) for shard in shards]
+        else:
+            nothing = np.empty(0, params.dtype)
+            totals = [Gradient(nothing, job.task.evaluate(job.data, params, shard)) for shard in shards]
+        blocks = [Block(shard, 1, total) for shard, total in zip(shards, totals, strict=True)]
+        return merge(blocks, job.task.shards.shards)
+
+    def merge(self, shards: int, *parts: list[Block]) -> list[Block]:
+        """Adds what the workers of this node computed, so that the node sends one vector where it can."""
+        own = [
+            Block(block.first, block.width, Gradient(block.total.vector.copy(), block.total.sums))
+            for part in parts
+            for block in part
+        ]
+        return merge(own, shards)
+
+    def leave(self, name: str) -> None:
+        """Forgets a job, and ends `serve`, if that runs. A job that was joined since stays."""
+        if self._job is not None and self._job.name == name:
+            self._job.left.set()
+            self._job = None
 
     def process(self) -> int:
-        """The process id. Answered once the worker is ready."""
+        """The process id."""
         return os.getpid()
 
-    def gradients(self, params: Array, step: int, shards: tuple[int, ...]) -> list[Gradient]:
-        """The gradients of some shards of a step, in the order asked for."""
-        return [self._task.gradient(self._data, params, step, shard) for shard in shards]
-
-    def evaluate(self, params: Array, shards: tuple[int, ...]) -> list[Sums]:
-        """Loss and scores of some shards of the held-out rows, in the order asked for."""
-        return [self._task.evaluate(self._data, params, shard) for shard in shards]
+    def _joined(self, name: str) -> _Job:
+        job = self._job
+        if job is None or job.name != name:
+            raise NotJoined(name)
+        return job

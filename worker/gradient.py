@@ -41,15 +41,17 @@ class Gradient:
         return Gradient(vector, self.sums + other.sums)
 
 
-def gradient(network: Network, loss: Loss, params: Array, x: Array, y: Array) -> Gradient:
+def gradient(network: Network, loss: Loss, params: Array, x: Array, y: Array, out: Array | None = None) -> Gradient:
     """One forward and one backward pass over rows x (rows, *input_shape) with targets y (rows, ...).
+
+    The vector is written into `out` (parameters,) if that is given.
 
     A value that overflows becomes infinite without a warning: the trainer looks at every sum and decides.
     """
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         outputs, backward = network.forward(params, x)
         total, d_outputs = loss(outputs, y)
-        vector = np.empty_like(params)
+        vector = np.empty_like(params) if out is None else out
         backward(d_outputs, vector)
     return Gradient(vector, _sums(loss, total, outputs, y))
 

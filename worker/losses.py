@@ -67,13 +67,17 @@ class SoftmaxCrossEntropy:
             )
 
     def __call__(self, outputs: Array, targets: Array) -> tuple[float, Array]:
-        rows = np.arange(len(outputs))
-        shifted = outputs - outputs.max(axis=1, keepdims=True)
-        gradient = np.exp(shifted)
-        sums = gradient.sum(axis=1, keepdims=True)
-        loss = (np.log(sums[:, 0]) - shifted[rows, targets]).sum(dtype=np.float64)
+        count, classes = outputs.shape
+        gradient = outputs - np.maximum.reduce(outputs, axis=1, keepdims=True)
+        at_target = targets.astype(np.intp, copy=False) + np.arange(0, count * classes, classes)
+        flat = gradient.reshape(-1)
+        of_target = flat.take(at_target)
+        np.exp(gradient, out=gradient)
+        sums = np.add.reduce(gradient, axis=1, keepdims=True)
         gradient /= sums
-        gradient[rows, targets] -= 1
+        flat[at_target] -= 1
+        np.log(sums, out=sums)
+        loss = np.add.reduce(sums, axis=None, dtype=np.float64) - np.add.reduce(of_target, dtype=np.float64)
         return float(loss), gradient
 
 

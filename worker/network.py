@@ -18,6 +18,8 @@ from worker.initializers import initialize
 from worker.layers import Context, Layer, Parameter, Params
 from worker.seeds import Purpose, generator
 
+MOST_SEEN = 16
+
 
 @dataclass(frozen=True)
 class Slot:
@@ -82,8 +84,26 @@ class Network:
         """How many parameters there are."""
         return self.slots[-1].offset + self.slots[-1].size if self.slots else 0
 
+    def __reduce__(self) -> tuple[type["Network"], tuple[tuple[Layer, ...], Shape]]:
+        return Network, (self.layers, self.input_shape)  # without the vectors that were seen
+
+    @cached_property
+    def _seen(self) -> dict[int, tuple[Array, list[Params]]]:
+        return {}
+
     def views(self, vector: Array) -> list[Params]:
-        """For each layer its part of the vector, by parameter name."""
+        """For each layer its part of the vector, by parameter name.
+
+        Those of the last few vectors are kept: a worker is given the same ones step after step.
+        """
+        seen = self._seen.get(id(vector))
+        if seen is None or seen[0] is not vector:
+            if len(self._seen) >= MOST_SEEN:
+                self._seen.clear()
+            seen = self._seen[id(vector)] = (vector, self._views(vector))
+        return seen[1]
+
+    def _views(self, vector: Array) -> list[Params]:
         views: list[dict[str, Array]] = [{} for _ in self.layers]
         for slot in self.slots:
             views[slot.layer][slot.key] = slot.view(vector)

@@ -6,7 +6,9 @@ restart picks up the very same rows.
 
 import math
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
+
+import numpy as np
 
 from worker.arrays import Rows
 from worker.seeds import Purpose, generator
@@ -21,6 +23,9 @@ class Shards:
     batch_size: int
     shards: int
     seed: int
+    window: int = 0
+    """How many neighbouring rows are shuffled among themselves; 0 for all. For datasets larger than memory, of which
+    only a part can be at hand: the windows too come in random order, but a batch takes from one or two of them."""
 
     @property
     def validation_count(self) -> int:
@@ -45,20 +50,15 @@ class Shards:
     def training(self, step: int, shard: int) -> Rows:
         """The rows of one shard of step `step`, counted from 0 over all epochs."""
         epoch, index = divmod(step, self.steps_per_epoch)
-        order = _epoch_order(self.seed, epoch, self.training_count)
+        order = _epoch_order(self.seed, epoch, self.training_count, self.window)
         batch = order[index * self.batch_size : (index + 1) * self.batch_size]
-        return self._split[self.validation_count :][_part(batch, shard, self.shards)]
+        _, trained_on = _split(self.seed, self.rows, self.validation_count)
+        return trained_on[_part(batch, shard, self.shards)]
 
     def validation(self, shard: int) -> Rows:
         """One shard's part of the rows that are held out."""
-        return _part(self._split[: self.validation_count], shard, self.shards)
-
-    @cached_property
-    def _split(self) -> Rows:
-        """All rows in the order of the draw that decides which are held out: those first."""
-        order = generator(self.seed, Purpose.SPLIT).permutation(self.rows)
-        order.flags.writeable = False
-        return order
+        held_out, _ = _split(self.seed, self.rows, self.validation_count)
+        return _part(held_out, shard, self.shards)
 
 
 def _part(rows: Rows, shard: int, shards: int) -> Rows:
@@ -66,9 +66,26 @@ def _part(rows: Rows, shard: int, shards: int) -> Rows:
     return rows[len(rows) * shard // shards : len(rows) * (shard + 1) // shards]
 
 
-@lru_cache(maxsize=4)
-def _epoch_order(seed: int, epoch: int, count: int) -> Rows:
-    """The order in which an epoch takes the training rows. Cached, since every step of the epoch asks for it."""
-    order = generator(seed, Purpose.ORDER, epoch).permutation(count)
-    order.flags.writeable = False
-    return order
+@lru_cache(maxsize=8)
+def _split(seed: int, rows: int, held_out: int) -> tuple[Rows, Rows]:
+    """The rows that are held out, by a draw, and those that are trained on; each in the order of the dataset.
+
+    This and the next are cached, since every step asks for them. They give no writable view of what is cached.
+    """
+    drawn = generator(seed, Purpose.SPLIT).permutation(rows)
+    return _frozen(np.sort(drawn[:held_out])), _frozen(np.sort(drawn[held_out:]))
+
+
+@lru_cache(maxsize=8)
+def _epoch_order(seed: int, epoch: int, count: int, window: int) -> Rows:
+    """The order in which an epoch takes the training rows."""
+    rng = generator(seed, Purpose.ORDER, epoch)
+    if not 0 < window < count:
+        return _frozen(rng.permutation(count))
+    starts = rng.permutation(np.arange(0, count, window))
+    return _frozen(np.concatenate([start + rng.permutation(min(window, count - start)) for start in starts]))
+
+
+def _frozen(rows: Rows) -> Rows:
+    rows.flags.writeable = False
+    return rows

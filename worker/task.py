@@ -4,7 +4,9 @@ Holding it, a worker answers two questions about any shard: what is its gradient
 these parameters on its held-out rows. Both answers are pure, so anyone may compute them, twice if need be.
 """
 
+import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -14,8 +16,8 @@ from worker.losses import Loss
 from worker.network import Network
 from worker.shards import Shards
 
-EVALUATED_AT_ONCE = 1024
-"""Held-out rows in one forward pass: enough to be efficient, few enough that the activations stay small."""
+ROWS_AT_ONCE, NUMBERS_AT_ONCE = 1024, 16_000_000
+"""Held-out rows in one forward pass, and numbers that come of them, at the most: enough to be efficient, not more."""
 
 
 @dataclass(frozen=True)
@@ -26,27 +28,35 @@ class Task:
     loss: Loss
     shards: Shards
 
-    def gradient(self, data: "Data", params: Array, step: int, shard: int) -> Gradient:
-        """The gradient of one shard of one step."""
+    def gradient(self, data: "Data", params: Array, step: int, shard: int, out: Array | None = None) -> Gradient:
+        """The gradient of one shard of one step, its vector written into `out` (parameters,) if that is given."""
         x, y = data.take(self.shards.training(step, shard), params.dtype)
-        return gradient(self.network, self.loss, params, x, y)
+        return gradient(self.network, self.loss, params, x, y, out)
 
     def evaluate(self, data: "Data", params: Array, shard: int) -> Sums:
         """Loss and scores of one shard of the held-out rows."""
         rows = self.shards.validation(shard)
-        parts = [rows[start : start + EVALUATED_AT_ONCE] for start in range(0, len(rows), EVALUATED_AT_ONCE)]
+        size = max(1, min(ROWS_AT_ONCE, NUMBERS_AT_ONCE // sum(math.prod(shape) for shape in self.network.shapes)))
+        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
         # Without rows one empty part gives the zeros.
         return tree_sum(
             [evaluate(self.network, self.loss, params, *data.take(part, params.dtype)) for part in parts or [rows]]
         )
 
 
+class Column(Protocol):
+    """An array whose first axis is the row; or something that gives rows as one does."""
+
+    def __getitem__(self, rows: Rows, /) -> Array:
+        """A copy of some rows."""
+
+
 @dataclass(frozen=True)
 class Data:
     """The two columns that a job uses: inputs (rows, *input_shape) and targets (rows, ...), as they are stored."""
 
-    inputs: Array
-    targets: Array
+    inputs: Column
+    targets: Column
 
     def take(self, rows: Rows, dtype: np.dtype[np.floating]) -> tuple[Array, Array]:
         """Copies some rows: inputs as `dtype`, targets as they are, since only the loss knows what they mean."""

@@ -40,13 +40,15 @@ class TrainingJob(google.protobuf.message.Message):
         RUNNING: TrainingJob._State.ValueType  # 3
         """Steps are being taken."""
         WAITING_FOR_WORKERS: TrainingJob._State.ValueType  # 4
-        """Every worker is lost; state_reason says until when the job waits for one to come back."""
+        """Fewer workers are left than it needs; state_reason says how long it waits for more."""
         SUCCEEDED: TrainingJob._State.ValueType  # 5
         """Ended: the model is in the registry."""
         FAILED: TrainingJob._State.ValueType  # 6
         """Ended: error says why. The last checkpoint is kept."""
         CANCELLED: TrainingJob._State.ValueType  # 7
         """Ended on request. The last checkpoint is kept."""
+        PAUSED: TrainingJob._State.ValueType  # 8
+        """Holds no workers until it is resumed; then it goes on from a checkpoint."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """Where a job stands."""
@@ -60,13 +62,15 @@ class TrainingJob(google.protobuf.message.Message):
     RUNNING: TrainingJob.State.ValueType  # 3
     """Steps are being taken."""
     WAITING_FOR_WORKERS: TrainingJob.State.ValueType  # 4
-    """Every worker is lost; state_reason says until when the job waits for one to come back."""
+    """Fewer workers are left than it needs; state_reason says how long it waits for more."""
     SUCCEEDED: TrainingJob.State.ValueType  # 5
     """Ended: the model is in the registry."""
     FAILED: TrainingJob.State.ValueType  # 6
     """Ended: error says why. The last checkpoint is kept."""
     CANCELLED: TrainingJob.State.ValueType  # 7
     """Ended on request. The last checkpoint is kept."""
+    PAUSED: TrainingJob.State.ValueType  # 8
+    """Holds no workers until it is resumed; then it goes on from a checkpoint."""
 
     NAME_FIELD_NUMBER: builtins.int
     DISPLAY_NAME_FIELD_NUMBER: builtins.int
@@ -145,6 +149,33 @@ class TrainingJobSpec(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    class _OnDivergence:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _OnDivergenceEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[TrainingJobSpec._OnDivergence.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        ON_DIVERGENCE_UNSPECIFIED: TrainingJobSpec._OnDivergence.ValueType  # 0
+        """The same as FAIL."""
+        FAIL: TrainingJobSpec._OnDivergence.ValueType  # 1
+        """The job fails with TRAINING_DIVERGED; its last checkpoint is kept."""
+        ROLLBACK: TrainingJobSpec._OnDivergence.ValueType  # 2
+        """The job goes back to the start of the epoch and goes on with half the learning rate, up to ten times. It then
+        writes a checkpoint after every epoch, and only then.
+        """
+
+    class OnDivergence(_OnDivergence, metaclass=_OnDivergenceEnumTypeWrapper):
+        """What to do when the loss or the gradient becomes NaN or infinite."""
+
+    ON_DIVERGENCE_UNSPECIFIED: TrainingJobSpec.OnDivergence.ValueType  # 0
+    """The same as FAIL."""
+    FAIL: TrainingJobSpec.OnDivergence.ValueType  # 1
+    """The job fails with TRAINING_DIVERGED; its last checkpoint is kept."""
+    ROLLBACK: TrainingJobSpec.OnDivergence.ValueType  # 2
+    """The job goes back to the start of the epoch and goes on with half the learning rate, up to ten times. It then
+    writes a checkpoint after every epoch, and only then.
+    """
+
     DATA_FIELD_NUMBER: builtins.int
     NETWORK_FIELD_NUMBER: builtins.int
     LOSS_FIELD_NUMBER: builtins.int
@@ -154,6 +185,11 @@ class TrainingJobSpec(google.protobuf.message.Message):
     SHARDS_FIELD_NUMBER: builtins.int
     WORKERS_FIELD_NUMBER: builtins.int
     SEED_FIELD_NUMBER: builtins.int
+    MIN_WORKERS_FIELD_NUMBER: builtins.int
+    MAX_WORKERS_FIELD_NUMBER: builtins.int
+    PRIORITY_FIELD_NUMBER: builtins.int
+    ON_DIVERGENCE_FIELD_NUMBER: builtins.int
+    CHECKPOINTS_FIELD_NUMBER: builtins.int
     epochs: builtins.int
     """How often every training row is used, 1 to 1,000,000. Default 10."""
     batch_size: builtins.int
@@ -163,9 +199,23 @@ class TrainingJobSpec(google.protobuf.message.Message):
     fixed when the job is created; it does not depend on the number of workers. Default 4, or batch_size if less.
     """
     workers: builtins.int
-    """How many workers share the shards, 1 to shards. Changes the speed and nothing else. Default 2, or shards if less."""
+    """How many workers share the shards, 1 to shards. Changes the speed and nothing else. Default 2, or shards if less.
+    The job starts with so many if they are free, else with fewer.
+    """
     seed: builtins.int
     """From which all that is random follows: the first parameters, the order of the rows, the validation rows. Default 0."""
+    min_workers: builtins.int
+    """With fewer workers than this the job doesn't start, or waits for lost ones to come back: 1 to workers. Default 1."""
+    max_workers: builtins.int
+    """With how many workers it can do: workers to shards. It gets more than `workers` while nobody else waits for them.
+    Default: workers.
+    """
+    priority: builtins.int
+    """Among waiting jobs the one with the highest priority comes first, then the oldest: -100 to 100. Every five minutes
+    of waiting raise it by one. Default 0.
+    """
+    on_divergence: global___TrainingJobSpec.OnDivergence.ValueType
+    """What to do when the loss or the gradient becomes NaN or infinite. Default: the job fails."""
     @property
     def data(self) -> global___TrainingData:
         """The rows to learn from. Required."""
@@ -182,6 +232,10 @@ class TrainingJobSpec(google.protobuf.message.Message):
     def optimizer(self) -> global___Optimizer:
         """How a gradient becomes an update. Default: Adam with its published constants."""
 
+    @property
+    def checkpoints(self) -> global___CheckpointRetention:
+        """Which checkpoints are kept."""
+
     def __init__(
         self,
         *,
@@ -194,13 +248,22 @@ class TrainingJobSpec(google.protobuf.message.Message):
         shards: builtins.int | None = ...,
         workers: builtins.int | None = ...,
         seed: builtins.int | None = ...,
+        min_workers: builtins.int | None = ...,
+        max_workers: builtins.int | None = ...,
+        priority: builtins.int = ...,
+        on_divergence: global___TrainingJobSpec.OnDivergence.ValueType = ...,
+        checkpoints: global___CheckpointRetention | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_seed", b"_seed", "_shards", b"_shards", "_workers", b"_workers", "batch_size", b"batch_size", "data", b"data", "epochs", b"epochs", "loss", b"loss", "network", b"network", "optimizer", b"optimizer", "seed", b"seed", "shards", b"shards", "workers", b"workers"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_seed", b"_seed", "_shards", b"_shards", "_workers", b"_workers", "batch_size", b"batch_size", "data", b"data", "epochs", b"epochs", "loss", b"loss", "network", b"network", "optimizer", b"optimizer", "seed", b"seed", "shards", b"shards", "workers", b"workers"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_max_workers", b"_max_workers", "_min_workers", b"_min_workers", "_seed", b"_seed", "_shards", b"_shards", "_workers", b"_workers", "batch_size", b"batch_size", "checkpoints", b"checkpoints", "data", b"data", "epochs", b"epochs", "loss", b"loss", "max_workers", b"max_workers", "min_workers", b"min_workers", "network", b"network", "optimizer", b"optimizer", "seed", b"seed", "shards", b"shards", "workers", b"workers"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_max_workers", b"_max_workers", "_min_workers", b"_min_workers", "_seed", b"_seed", "_shards", b"_shards", "_workers", b"_workers", "batch_size", b"batch_size", "checkpoints", b"checkpoints", "data", b"data", "epochs", b"epochs", "loss", b"loss", "max_workers", b"max_workers", "min_workers", b"min_workers", "network", b"network", "on_divergence", b"on_divergence", "optimizer", b"optimizer", "priority", b"priority", "seed", b"seed", "shards", b"shards", "workers", b"workers"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_batch_size", b"_batch_size"]) -> typing.Literal["batch_size"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_epochs", b"_epochs"]) -> typing.Literal["epochs"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_max_workers", b"_max_workers"]) -> typing.Literal["max_workers"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_min_workers", b"_min_workers"]) -> typing.Literal["min_workers"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_seed", b"_seed"]) -> typing.Literal["seed"] | None: ...
     @typing.overload
@@ -209,6 +272,30 @@ class TrainingJobSpec(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_workers", b"_workers"]) -> typing.Literal["workers"] | None: ...
 
 global___TrainingJobSpec = TrainingJobSpec
+
+@typing.final
+class CheckpointRetention(google.protobuf.message.Message):
+    """Which checkpoints of a job are kept."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KEEP_LAST_FIELD_NUMBER: builtins.int
+    KEEP_BEST_FIELD_NUMBER: builtins.int
+    keep_last: builtins.int
+    """How many of the newest, 1 to 100. Default 2."""
+    keep_best: builtins.bool
+    """Whether to keep the one with the least validation loss too."""
+    def __init__(
+        self,
+        *,
+        keep_last: builtins.int | None = ...,
+        keep_best: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_keep_last", b"_keep_last", "keep_last", b"keep_last"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_keep_last", b"_keep_last", "keep_best", b"keep_best", "keep_last", b"keep_last"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_keep_last", b"_keep_last"]) -> typing.Literal["keep_last"] | None: ...
+
+global___CheckpointRetention = CheckpointRetention
 
 @typing.final
 class TrainingData(google.protobuf.message.Message):
@@ -220,6 +307,7 @@ class TrainingData(google.protobuf.message.Message):
     INPUT_COLUMN_FIELD_NUMBER: builtins.int
     TARGET_COLUMN_FIELD_NUMBER: builtins.int
     VALIDATION_FRACTION_FIELD_NUMBER: builtins.int
+    SHUFFLE_WINDOW_FIELD_NUMBER: builtins.int
     dataset: builtins.str
     """The dataset's resource name, "datasets/<id>". Required."""
     input_column: builtins.str
@@ -230,6 +318,11 @@ class TrainingData(google.protobuf.message.Message):
     """The share of the rows that is held out, chosen by the seed, to validate on after every epoch: 0 (none) up to,
     but not including, 1. Default 0.2.
     """
+    shuffle_window: builtins.int
+    """How many neighbouring rows are shuffled among themselves; 0 for all. Part of what the result depends on, so it is
+    fixed when the job is created. Default: 0 if a worker can hold the whole input column, else as many rows as fit
+    into half of what it can hold. A dataset larger than that should not come sorted.
+    """
     def __init__(
         self,
         *,
@@ -237,9 +330,13 @@ class TrainingData(google.protobuf.message.Message):
         input_column: builtins.str = ...,
         target_column: builtins.str = ...,
         validation_fraction: builtins.float | None = ...,
+        shuffle_window: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_validation_fraction", b"_validation_fraction", "validation_fraction", b"validation_fraction"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_validation_fraction", b"_validation_fraction", "dataset", b"dataset", "input_column", b"input_column", "target_column", b"target_column", "validation_fraction", b"validation_fraction"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_shuffle_window", b"_shuffle_window", "_validation_fraction", b"_validation_fraction", "shuffle_window", b"shuffle_window", "validation_fraction", b"validation_fraction"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_shuffle_window", b"_shuffle_window", "_validation_fraction", b"_validation_fraction", "dataset", b"dataset", "input_column", b"input_column", "shuffle_window", b"shuffle_window", "target_column", b"target_column", "validation_fraction", b"validation_fraction"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_shuffle_window", b"_shuffle_window"]) -> typing.Literal["shuffle_window"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_validation_fraction", b"_validation_fraction"]) -> typing.Literal["validation_fraction"] | None: ...
 
 global___TrainingData = TrainingData
@@ -255,7 +352,7 @@ class Optimizer(google.protobuf.message.Message):
     MOMENTUM_FIELD_NUMBER: builtins.int
     ADAM_FIELD_NUMBER: builtins.int
     learning_rate: builtins.float
-    """The size of a step, above 0. Default 0.01 for SGD and momentum, 0.001 for Adam."""
+    """The size of a step, 1e-37 to 1e38. Default 0.01 for SGD and momentum, 0.001 for Adam."""
     @property
     def sgd(self) -> global___Sgd:
         """Plain stochastic gradient descent."""
@@ -331,7 +428,7 @@ class Adam(google.protobuf.message.Message):
     beta2: builtins.float
     """Decay of the mean of their squares, 0 up to, but not including, 1. Default 0.999."""
     epsilon: builtins.float
-    """Added to the root of the latter, above 0. Default 1e-8."""
+    """Added to the root of the latter, 1e-37 to 1e38. Default 1e-8."""
     def __init__(
         self,
         *,
@@ -367,6 +464,7 @@ class TrainingProgress(google.protobuf.message.Message):
     SAMPLES_PER_SECOND_FIELD_NUMBER: builtins.int
     WORKERS_FIELD_NUMBER: builtins.int
     WORKER_FAILURES_FIELD_NUMBER: builtins.int
+    SHARED_MEMORY_WORKERS_FIELD_NUMBER: builtins.int
     epoch: builtins.int
     """Epochs completed."""
     step: builtins.int
@@ -389,6 +487,10 @@ class TrainingProgress(google.protobuf.message.Message):
     """Workers that are ready or at work."""
     worker_failures: builtins.int
     """Workers lost since the job was created."""
+    shared_memory_workers: builtins.int
+    """How many of the workers exchange parameters and gradients with the trainer through shared memory; the others do so
+    by Ray objects. Found out by trying, for each worker.
+    """
     def __init__(
         self,
         *,
@@ -403,9 +505,10 @@ class TrainingProgress(google.protobuf.message.Message):
         samples_per_second: builtins.float = ...,
         workers: builtins.int = ...,
         worker_failures: builtins.int = ...,
+        shared_memory_workers: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "epoch", b"epoch", "learning_rate", b"learning_rate", "samples", b"samples", "samples_per_second", b"samples_per_second", "step", b"step", "total_steps", b"total_steps", "training_loss", b"training_loss", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss", "worker_failures", b"worker_failures", "workers", b"workers"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "epoch", b"epoch", "learning_rate", b"learning_rate", "samples", b"samples", "samples_per_second", b"samples_per_second", "shared_memory_workers", b"shared_memory_workers", "step", b"step", "total_steps", b"total_steps", "training_loss", b"training_loss", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss", "worker_failures", b"worker_failures", "workers", b"workers"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_validation_accuracy", b"_validation_accuracy"]) -> typing.Literal["validation_accuracy"] | None: ...
     @typing.overload
@@ -473,7 +576,9 @@ class JobError(google.protobuf.message.Message):
     REASON_FIELD_NUMBER: builtins.int
     MESSAGE_FIELD_NUMBER: builtins.int
     reason: builtins.str
-    """A machine-readable reason in upper case: TRAINING_DIVERGED, WORKERS_LOST, STORAGE_FULL, INTERNAL."""
+    """A machine-readable reason in upper case: DATASET_NOT_FOUND, TRAINING_DIVERGED, WORKERS_LOST, TRAINER_LOST,
+    STORAGE_FULL, STORAGE_FAILED, INTERNAL.
+    """
     message: builtins.str
     """A sentence for people: what went wrong, with which value, and what can be done."""
     def __init__(
@@ -499,6 +604,7 @@ class TrainingEvent(google.protobuf.message.Message):
     CHECKPOINT_SAVED_FIELD_NUMBER: builtins.int
     WORKER_LOST_FIELD_NUMBER: builtins.int
     WORKER_JOINED_FIELD_NUMBER: builtins.int
+    ROLLED_BACK_FIELD_NUMBER: builtins.int
     number: builtins.int
     """The number, from 1."""
     @property
@@ -525,6 +631,10 @@ class TrainingEvent(google.protobuf.message.Message):
     def worker_joined(self) -> global___WorkerJoined:
         """A worker came back, or was added."""
 
+    @property
+    def rolled_back(self) -> global___RolledBack:
+        """The training diverged, and was taken back to an earlier step."""
+
     def __init__(
         self,
         *,
@@ -535,10 +645,11 @@ class TrainingEvent(google.protobuf.message.Message):
         checkpoint_saved: global___CheckpointSaved | None = ...,
         worker_lost: global___WorkerLost | None = ...,
         worker_joined: global___WorkerJoined | None = ...,
+        rolled_back: global___RolledBack | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["checkpoint_saved", b"checkpoint_saved", "epoch_completed", b"epoch_completed", "kind", b"kind", "state_changed", b"state_changed", "time", b"time", "worker_joined", b"worker_joined", "worker_lost", b"worker_lost"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["checkpoint_saved", b"checkpoint_saved", "epoch_completed", b"epoch_completed", "kind", b"kind", "number", b"number", "state_changed", b"state_changed", "time", b"time", "worker_joined", b"worker_joined", "worker_lost", b"worker_lost"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["state_changed", "epoch_completed", "checkpoint_saved", "worker_lost", "worker_joined"] | None: ...
+    def HasField(self, field_name: typing.Literal["checkpoint_saved", b"checkpoint_saved", "epoch_completed", b"epoch_completed", "kind", b"kind", "rolled_back", b"rolled_back", "state_changed", b"state_changed", "time", b"time", "worker_joined", b"worker_joined", "worker_lost", b"worker_lost"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["checkpoint_saved", b"checkpoint_saved", "epoch_completed", b"epoch_completed", "kind", b"kind", "number", b"number", "rolled_back", b"rolled_back", "state_changed", b"state_changed", "time", b"time", "worker_joined", b"worker_joined", "worker_lost", b"worker_lost"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["state_changed", "epoch_completed", "checkpoint_saved", "worker_lost", "worker_joined", "rolled_back"] | None: ...
 
 global___TrainingEvent = TrainingEvent
 
@@ -579,7 +690,7 @@ global___StateChanged = StateChanged
 
 @typing.final
 class EpochCompleted(google.protobuf.message.Message):
-    """An epoch was completed."""
+    """An epoch was completed. Of a job with more than 1,000 epochs every second, third and so on is told of, and the last."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -632,7 +743,7 @@ global___EpochCompleted = EpochCompleted
 
 @typing.final
 class CheckpointSaved(google.protobuf.message.Message):
-    """A checkpoint was written."""
+    """A checkpoint was written. Not every one is told of, but ever fewer the longer a job runs."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -682,16 +793,50 @@ class WorkerJoined(google.protobuf.message.Message):
 
     WORKER_FIELD_NUMBER: builtins.int
     STEP_FIELD_NUMBER: builtins.int
+    EXCHANGE_FIELD_NUMBER: builtins.int
     worker: builtins.int
     """The worker's number within the job, from 0."""
     step: builtins.int
     """The step before which it came."""
+    exchange: builtins.str
+    """How it exchanges parameters and gradients with the trainer: "shared_memory" or "ray_objects"."""
     def __init__(
         self,
         *,
         worker: builtins.int = ...,
         step: builtins.int = ...,
+        exchange: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["step", b"step", "worker", b"worker"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["exchange", b"exchange", "step", b"step", "worker", b"worker"]) -> None: ...
 
 global___WorkerJoined = WorkerJoined
+
+@typing.final
+class RolledBack(google.protobuf.message.Message):
+    """The training diverged, and was taken back to an earlier step."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DIVERGED_STEP_FIELD_NUMBER: builtins.int
+    STEP_FIELD_NUMBER: builtins.int
+    LEARNING_RATE_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    diverged_step: builtins.int
+    """How many steps were applied when it diverged."""
+    step: builtins.int
+    """How many steps are applied now."""
+    learning_rate: builtins.float
+    """The learning rate from now on."""
+    reason: builtins.str
+    """What was NaN or infinite."""
+    def __init__(
+        self,
+        *,
+        diverged_step: builtins.int = ...,
+        step: builtins.int = ...,
+        learning_rate: builtins.float = ...,
+        reason: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["diverged_step", b"diverged_step", "learning_rate", b"learning_rate", "reason", b"reason", "step", b"step"]) -> None: ...
+
+global___RolledBack = RolledBack

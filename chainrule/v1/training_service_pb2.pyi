@@ -130,6 +130,42 @@ class CancelTrainingJobRequest(google.protobuf.message.Message):
 global___CancelTrainingJobRequest = CancelTrainingJobRequest
 
 @typing.final
+class PauseTrainingJobRequest(google.protobuf.message.Message):
+    """The request of PauseTrainingJob."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """The job's resource name, "jobs/<id>"."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name"]) -> None: ...
+
+global___PauseTrainingJobRequest = PauseTrainingJobRequest
+
+@typing.final
+class ResumeTrainingJobRequest(google.protobuf.message.Message):
+    """The request of ResumeTrainingJob."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """The job's resource name, "jobs/<id>"."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name"]) -> None: ...
+
+global___ResumeTrainingJobRequest = ResumeTrainingJobRequest
+
+@typing.final
 class DeleteTrainingJobRequest(google.protobuf.message.Message):
     """The request of DeleteTrainingJob."""
 

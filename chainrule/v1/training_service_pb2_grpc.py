@@ -58,6 +58,16 @@ class TrainingServiceStub(object):
                 request_serializer=chainrule_dot_v1_dot_training__service__pb2.CancelTrainingJobRequest.SerializeToString,
                 response_deserializer=chainrule_dot_v1_dot_training__job__pb2.TrainingJob.FromString,
                 _registered_method=True)
+        self.PauseTrainingJob = channel.unary_unary(
+                '/chainrule.v1.TrainingService/PauseTrainingJob',
+                request_serializer=chainrule_dot_v1_dot_training__service__pb2.PauseTrainingJobRequest.SerializeToString,
+                response_deserializer=chainrule_dot_v1_dot_training__job__pb2.TrainingJob.FromString,
+                _registered_method=True)
+        self.ResumeTrainingJob = channel.unary_unary(
+                '/chainrule.v1.TrainingService/ResumeTrainingJob',
+                request_serializer=chainrule_dot_v1_dot_training__service__pb2.ResumeTrainingJobRequest.SerializeToString,
+                response_deserializer=chainrule_dot_v1_dot_training__job__pb2.TrainingJob.FromString,
+                _registered_method=True)
         self.DeleteTrainingJob = channel.unary_unary(
                 '/chainrule.v1.TrainingService/DeleteTrainingJob',
                 request_serializer=chainrule_dot_v1_dot_training__service__pb2.DeleteTrainingJobRequest.SerializeToString,
@@ -103,6 +113,20 @@ class TrainingServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PauseTrainingJob(self, request, context):
+        """Has a job write a checkpoint and let go of its workers. Once this returns the job is PAUSED, until it is resumed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeTrainingJob(self, request, context):
+        """Puts a paused job back in the queue. It goes on from its last checkpoint as if it had never stopped.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteTrainingJob(self, request, context):
         """Removes an ended job, its events and its checkpoints. Its model stays.
         """
@@ -139,6 +163,16 @@ def add_TrainingServiceServicer_to_server(servicer, server):
             'CancelTrainingJob': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelTrainingJob,
                     request_deserializer=chainrule_dot_v1_dot_training__service__pb2.CancelTrainingJobRequest.FromString,
+                    response_serializer=chainrule_dot_v1_dot_training__job__pb2.TrainingJob.SerializeToString,
+            ),
+            'PauseTrainingJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseTrainingJob,
+                    request_deserializer=chainrule_dot_v1_dot_training__service__pb2.PauseTrainingJobRequest.FromString,
+                    response_serializer=chainrule_dot_v1_dot_training__job__pb2.TrainingJob.SerializeToString,
+            ),
+            'ResumeTrainingJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeTrainingJob,
+                    request_deserializer=chainrule_dot_v1_dot_training__service__pb2.ResumeTrainingJobRequest.FromString,
                     response_serializer=chainrule_dot_v1_dot_training__job__pb2.TrainingJob.SerializeToString,
             ),
             'DeleteTrainingJob': grpc.unary_unary_rpc_method_handler(
@@ -261,6 +295,60 @@ class TrainingService(object):
             target,
             '/chainrule.v1.TrainingService/CancelTrainingJob',
             chainrule_dot_v1_dot_training__service__pb2.CancelTrainingJobRequest.SerializeToString,
+            chainrule_dot_v1_dot_training__job__pb2.TrainingJob.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseTrainingJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/chainrule.v1.TrainingService/PauseTrainingJob',
+            chainrule_dot_v1_dot_training__service__pb2.PauseTrainingJobRequest.SerializeToString,
+            chainrule_dot_v1_dot_training__job__pb2.TrainingJob.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeTrainingJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/chainrule.v1.TrainingService/ResumeTrainingJob',
+            chainrule_dot_v1_dot_training__service__pb2.ResumeTrainingJobRequest.SerializeToString,
             chainrule_dot_v1_dot_training__job__pb2.TrainingJob.FromString,
             options,
             channel_credentials,

@@ -49,6 +49,18 @@ class TrainingServiceStub:
     ]
     """Stops a job that has not ended. Once this returns the job is CANCELLED, for good."""
 
+    PauseTrainingJob: grpc.UnaryUnaryMultiCallable[
+        chainrule.v1.training_service_pb2.PauseTrainingJobRequest,
+        chainrule.v1.training_job_pb2.TrainingJob,
+    ]
+    """Has a job write a checkpoint and let go of its workers. Once this returns the job is PAUSED, until it is resumed."""
+
+    ResumeTrainingJob: grpc.UnaryUnaryMultiCallable[
+        chainrule.v1.training_service_pb2.ResumeTrainingJobRequest,
+        chainrule.v1.training_job_pb2.TrainingJob,
+    ]
+    """Puts a paused job back in the queue. It goes on from its last checkpoint as if it had never stopped."""
+
     DeleteTrainingJob: grpc.UnaryUnaryMultiCallable[
         chainrule.v1.training_service_pb2.DeleteTrainingJobRequest,
         google.protobuf.empty_pb2.Empty,
@@ -91,6 +103,18 @@ class TrainingServiceAsyncStub:
         chainrule.v1.training_job_pb2.TrainingJob,
     ]
     """Stops a job that has not ended. Once this returns the job is CANCELLED, for good."""
+
+    PauseTrainingJob: grpc.aio.UnaryUnaryMultiCallable[
+        chainrule.v1.training_service_pb2.PauseTrainingJobRequest,
+        chainrule.v1.training_job_pb2.TrainingJob,
+    ]
+    """Has a job write a checkpoint and let go of its workers. Once this returns the job is PAUSED, until it is resumed."""
+
+    ResumeTrainingJob: grpc.aio.UnaryUnaryMultiCallable[
+        chainrule.v1.training_service_pb2.ResumeTrainingJobRequest,
+        chainrule.v1.training_job_pb2.TrainingJob,
+    ]
+    """Puts a paused job back in the queue. It goes on from its last checkpoint as if it had never stopped."""
 
     DeleteTrainingJob: grpc.aio.UnaryUnaryMultiCallable[
         chainrule.v1.training_service_pb2.DeleteTrainingJobRequest,
@@ -142,6 +166,22 @@ class TrainingServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[chainrule.v1.training_job_pb2.TrainingJob, collections.abc.Awaitable[chainrule.v1.training_job_pb2.TrainingJob]]:
         """Stops a job that has not ended. Once this returns the job is CANCELLED, for good."""
+
+    @abc.abstractmethod
+    def PauseTrainingJob(
+        self,
+        request: chainrule.v1.training_service_pb2.PauseTrainingJobRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[chainrule.v1.training_job_pb2.TrainingJob, collections.abc.Awaitable[chainrule.v1.training_job_pb2.TrainingJob]]:
+        """Has a job write a checkpoint and let go of its workers. Once this returns the job is PAUSED, until it is resumed."""
+
+    @abc.abstractmethod
+    def ResumeTrainingJob(
+        self,
+        request: chainrule.v1.training_service_pb2.ResumeTrainingJobRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[chainrule.v1.training_job_pb2.TrainingJob, collections.abc.Awaitable[chainrule.v1.training_job_pb2.TrainingJob]]:
+        """Puts a paused job back in the queue. It goes on from its last checkpoint as if it had never stopped."""
 
     @abc.abstractmethod
     def DeleteTrainingJob(

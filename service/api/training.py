@@ -3,6 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 from google.protobuf.empty_pb2 import Empty
 
@@ -10,12 +11,13 @@ from chainrule.v1 import training_job_pb2 as job_pb
 from chainrule.v1 import training_service_pb2 as pb
 from chainrule.v1 import training_service_pb2_grpc as stubs
 from service.api.paging import page
+from service.cluster.cluster import Room
 from service.data.datasets import Datasets
 from service.errors import InvalidArgument, NotFound, Unavailable, Violations
 from service.jobs.job import Job, Queued
 from service.jobs.jobs import Jobs
 from service.jobs.spec import JobSpec
-from service.training.task import make_task
+from service.training.task import make_task, memory_bytes, shuffle_window
 from service.wire.job import event_message, job_message, progress_message
 from service.wire.names import require_name
 from service.wire.spec import parse_spec, spec_message
@@ -28,13 +30,11 @@ PROGRESS_SECONDS = 0.25
 class TrainingServicer(stubs.TrainingServiceServicer):
     """Training jobs over gRPC."""
 
-    def __init__(
-        self, jobs: Jobs, datasets: Datasets, capacity: Callable[[], int], waiting: Callable[[str], str]
-    ) -> None:
-        """`capacity` tells how many workers the cluster has; `waiting`, why a queued job waits."""
+    def __init__(self, jobs: Jobs, datasets: Datasets, room: Callable[[], Room], waiting: Callable[[str], str]) -> None:
+        """`room` tells what the cluster has room for; `waiting`, why a queued job waits."""
         self._jobs = jobs
         self._datasets = datasets
-        self._capacity = capacity
+        self._room = room
         self._waiting = waiting
         self._stopping = False
         self._watchers: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
@@ -58,6 +58,12 @@ class TrainingServicer(stubs.TrainingServiceServicer):
     async def CancelTrainingJob(self, request: pb.CancelTrainingJobRequest, context: object) -> job_pb.TrainingJob:  # noqa: ARG002, N802
         return self._message(await asyncio.to_thread(self._jobs.cancel, require_name(request.name, "jobs")))
 
+    async def PauseTrainingJob(self, request: pb.PauseTrainingJobRequest, context: object) -> job_pb.TrainingJob:  # noqa: ARG002, N802
+        return self._message(await asyncio.to_thread(self._jobs.pause, require_name(request.name, "jobs")))
+
+    async def ResumeTrainingJob(self, request: pb.ResumeTrainingJobRequest, context: object) -> job_pb.TrainingJob:  # noqa: ARG002, N802
+        return self._message(await asyncio.to_thread(self._jobs.resume, require_name(request.name, "jobs")))
+
     async def DeleteTrainingJob(self, request: pb.DeleteTrainingJobRequest, context: object) -> Empty:  # noqa: ARG002, N802
         await asyncio.to_thread(self._jobs.delete, require_name(request.name, "jobs"))
         return Empty()
@@ -78,12 +84,13 @@ class TrainingServicer(stubs.TrainingServiceServicer):
             shown = None
             while True:
                 changed.clear()
-                # Read before the events, so that an end seen here has its event among those sent next.
-                job = self._jobs.get(job_id)
                 while records := await asyncio.to_thread(self._jobs.events, job_id, seen, EVENTS_AT_ONCE):
                     for record in records:
                         yield pb.WatchTrainingJobResponse(event=event_message(job_id, record))
                     seen = records[-1].number
+                job = self._jobs.get(job_id)
+                if job.last_event > seen:
+                    continue
                 if job.has_ended:
                     return
                 if self._stopping:
@@ -112,13 +119,16 @@ class TrainingServicer(stubs.TrainingServiceServicer):
         # Asked before whether the job could run now: the first request has settled that, and data may be gone since.
         if not request.validate_only and (made := self._jobs.requested(spec, asked.display_name, request.request_id)):
             return self._message(made)
-        rows = self._check_feasible(spec)
+        spec, rows = self._feasible(spec)
         if request.validate_only:
             return job_pb.TrainingJob(display_name=asked.display_name, spec=spec_message(spec))
         return self._message(self._jobs.create(spec, rows, asked.display_name, request.request_id))
 
-    def _check_feasible(self, spec: JobSpec) -> int:
-        """Whether the job could run here. Returns the rows of its dataset; raises InvalidArgument."""
+    def _feasible(self, spec: JobSpec) -> tuple[JobSpec, int]:
+        """Checks whether the job could run here. Returns it complete, and the rows of its dataset.
+
+        Raises InvalidArgument.
+        """
         path = "training_job.spec"
         try:
             dataset = self._datasets.get(spec.dataset)
@@ -126,12 +136,24 @@ class TrainingServicer(stubs.TrainingServiceServicer):
             raise InvalidArgument.of(
                 f"{path}.data.dataset", f"{error.message}; upload it first", reason=error.reason
             ) from None
-        make_task(spec, dataset, path)
-        if spec.workers > (capacity := self._capacity()):
+        task = make_task(spec, dataset, path)
+        room = self._room()
+        if spec.workers > room.workers:
             raise InvalidArgument.of(
-                f"{path}.workers", f"is {spec.workers}; the cluster has room for {capacity}", reason="TOO_MANY_WORKERS"
+                f"{path}.workers",
+                f"is {spec.workers}; the cluster has room for {room.workers}",
+                reason="TOO_MANY_WORKERS",
             )
-        return dataset.rows
+        if (needed := memory_bytes(task, spec)) > room.memory_bytes:
+            raise InvalidArgument.of(
+                f"{path}.network.layers",
+                f"needs {needed:,} bytes for parameters, gradients and optimizer; the coordinator's machine has "
+                f"{room.memory_bytes:,}: use smaller layers or fewer shards",
+                reason="TOO_LITTLE_MEMORY",
+            )
+        if spec.shuffle_window is None:
+            spec = replace(spec, shuffle_window=shuffle_window(spec, dataset, room.held_bytes))
+        return spec, dataset.rows
 
     def _message(self, job: Job) -> job_pb.TrainingJob:
         waiting = self._waiting(job.id) if isinstance(job.state, Queued) else ""

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal, TypeAlias
 
+from pydantic import TypeAdapter
+
 from service.jobs.spec import JobSpec
 from worker.shards import Shards
 
@@ -43,6 +45,13 @@ class WaitingForWorkers:
 
 
 @dataclass(frozen=True)
+class Paused:
+    """Holds no workers until it is resumed."""
+
+    kind: Literal["PAUSED"] = "PAUSED"
+
+
+@dataclass(frozen=True)
 class Succeeded:
     """The model is in the registry, under the job's own id."""
 
@@ -71,21 +80,23 @@ class Cancelled:
     kind: Literal["CANCELLED"] = "CANCELLED"
 
 
-State: TypeAlias = Queued | Starting | Running | WaitingForWorkers | Succeeded | Failed | Cancelled
+State: TypeAlias = Queued | Starting | Running | WaitingForWorkers | Paused | Succeeded | Failed | Cancelled
 
 _NEXT: dict[type[State], tuple[type[State], ...]] = {
     # A job that was under way goes back to the queue when its coordinator stops or starts again.
-    Queued: (Starting, Failed, Cancelled),
-    Starting: (Running, Queued, Failed, Cancelled),
-    Running: (WaitingForWorkers, Queued, Succeeded, Failed, Cancelled),
-    WaitingForWorkers: (Running, Queued, Failed, Cancelled),
+    # Between being paused and letting go of its workers a job may still come to its end.
+    Queued: (Starting, Paused, Succeeded, Failed, Cancelled),
+    Starting: (Running, Paused, Queued, Failed, Cancelled),
+    Running: (WaitingForWorkers, Paused, Queued, Succeeded, Failed, Cancelled),
+    WaitingForWorkers: (Running, Paused, Queued, Failed, Cancelled),
+    Paused: (Queued, Succeeded, Failed, Cancelled),
     Succeeded: (),
     Failed: (),
     Cancelled: (),
 }
 
 
-STATES = ("QUEUED", "STARTING", "RUNNING", "WAITING_FOR_WORKERS", "SUCCEEDED", "FAILED", "CANCELLED")
+STATES = ("QUEUED", "STARTING", "RUNNING", "WAITING_FOR_WORKERS", "PAUSED", "SUCCEEDED", "FAILED", "CANCELLED")
 """The names of all states."""
 
 
@@ -132,14 +143,31 @@ class WorkerLost:
 
 @dataclass(frozen=True)
 class WorkerJoined:
-    """A worker came back before `step`."""
+    """A worker came, or came back, before `step`; `exchange` is how it gets the parameters."""
 
     worker: int
     step: int
+    exchange: str = ""
     kind: Literal["worker_joined"] = "worker_joined"
 
 
-Event: TypeAlias = StateChanged | EpochCompleted | CheckpointSaved | WorkerLost | WorkerJoined
+@dataclass(frozen=True)
+class RolledBack:
+    """A step diverged; the job goes on from an earlier one with a smaller learning rate."""
+
+    diverged_step: int
+    step: int
+    learning_rate: float
+    reason: str
+    kind: Literal["rolled_back"] = "rolled_back"
+
+
+Event: TypeAlias = StateChanged | EpochCompleted | CheckpointSaved | WorkerLost | WorkerJoined | RolledBack
+
+reported_events: TypeAdapter[tuple[EpochCompleted | RolledBack, ...]] = TypeAdapter(
+    tuple[EpochCompleted | RolledBack, ...]
+)
+"""Writes and reads the events that a checkpoint carries."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +178,7 @@ class Progress:
     training_loss: float = 0.0
     samples_per_second: float = 0.0
     workers: int = 0
+    shared_memory_workers: int = 0
 
 
 @dataclass(frozen=True)
@@ -170,6 +199,7 @@ class Job:
     epoch: EpochCompleted | None = None
     checkpoint_step: int = 0
     worker_failures: int = 0
+    rolled_back: RolledBack | None = None
 
     @property
     def name(self) -> str:
@@ -180,7 +210,7 @@ class Job:
     def shards(self) -> Shards:
         """How its rows are dealt out."""
         spec = self.spec
-        return Shards(self.rows, spec.validation_fraction, spec.batch_size, spec.shards, spec.seed)
+        return spec.shards_of(self.rows)
 
     def steps(self, progress: Progress) -> int:
         """How many steps were applied: what is known live, or else from the events."""
@@ -229,18 +259,27 @@ def advance(job: Job, event: Event, time: datetime) -> Job:
             return replace(job, worker_failures=job.worker_failures + 1)
         case WorkerJoined():
             return job
+        case RolledBack():
+            return replace(job, rolled_back=event)
 
 
-def is_repeated(job: Job, event: Event) -> bool:
-    """Whether the job already has this event, which happens when steps after the last checkpoint are taken again.
+def is_no_news(job: Job, event: Event) -> bool:
+    """Whether what a trainer tells of a job is known already, or no longer true.
 
-    They give the same bits, so that their events carry no news.
+    Steps after the last checkpoint are taken again when a trainer begins anew. They give the same bits, so their events
+    are known. And a job that was paused, or resumed after that, stays so, whatever its old trainer is still up to.
     """
     match event:
+        case StateChanged(Running() | WaitingForWorkers() | Queued()):
+            return isinstance(job.state, Paused | Queued) and job.last_event > 0
+        case StateChanged(Starting()):
+            return isinstance(job.state, Paused)
         case EpochCompleted(epoch):
             return job.epoch is not None and epoch <= job.epoch.epoch
         case CheckpointSaved(step):
             return step <= job.checkpoint_step
+        case RolledBack():
+            return job.rolled_back is not None and event.learning_rate >= job.rolled_back.learning_rate
         case _:
             return False
 

@@ -7,6 +7,7 @@ outlive the process (progress) is kept beside, in memory.
 import secrets
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from service.errors import AlreadyExists, FailedPrecondition, NotFound
@@ -14,11 +15,12 @@ from service.jobs.job import (
     Cancelled,
     Event,
     Job,
+    Paused,
     Progress,
     Queued,
     StateChanged,
     advance,
-    is_repeated,
+    is_no_news,
 )
 from service.jobs.spec import JobSpec
 from service.jobs.store import JobStore, Record
@@ -61,6 +63,8 @@ class Jobs:
         with self._lock:
             made = self._store.requested(request_id) if request_id else None
             job = self._jobs[made] if made else None
+        if job and spec.shuffle_window is None:
+            spec = replace(spec, shuffle_window=job.spec.shuffle_window)
         if job and (job.spec, job.display_name) != (spec, display_name):
             raise AlreadyExists(
                 f"this request_id made {job.name}, which is a different job; use a new request_id for a new job",
@@ -88,19 +92,19 @@ class Jobs:
         """Up to `most` of a job's events that follow number `after`."""
         return self._store.events(job_id, after, most)
 
-    def record(self, job_id: str, event: Event) -> bool:
-        """Makes an event durable and visible. Returns False, and does nothing, if the job has ended or is gone.
+    def record(self, job_id: str, *events: Event) -> bool:
+        """Makes events durable, all in one go, and then visible. Those that the job already has are left out.
 
-        The one who runs a job may learn only by this that it was cancelled. Raises IllegalEvent.
+        Returns False, and does nothing, if the job has ended or is gone: the one who runs a job may learn only by this
+        that it was cancelled. Raises IllegalEvent.
         """
         with self._lock:
             job = self._jobs.get(job_id)
             if job is None or job.has_ended:
                 return False
-            if is_repeated(job, event):
-                return True
-            self._append(job, event)
-        self._tell(job_id)
+            changed = self._append(job, *events)
+        if changed is not job:
+            self._tell(job_id)
         return True
 
     def cancel(self, job_id: str) -> Job:
@@ -112,6 +116,26 @@ class Jobs:
                     f"{job.name} has ended already: it is {job.state.kind}", reason="JOB_HAS_ENDED"
                 )
             job = self._append(job, StateChanged(Cancelled()))
+        self._tell(job_id)
+        return job
+
+    def pause(self, job_id: str) -> Job:
+        """Has a job let go of its workers until it is resumed. Raises NotFound, or FailedPrecondition."""
+        with self._lock:
+            job = self.get(job_id)
+            if job.has_ended or isinstance(job.state, Paused):
+                raise FailedPrecondition(f"{job.name} is {job.state.kind}; it can't be paused", reason="JOB_NOT_ACTIVE")
+            job = self._append(job, StateChanged(Paused()))
+        self._tell(job_id)
+        return job
+
+    def resume(self, job_id: str) -> Job:
+        """Puts a paused job back in the queue. Raises NotFound, or FailedPrecondition."""
+        with self._lock:
+            job = self.get(job_id)
+            if not isinstance(job.state, Paused):
+                raise FailedPrecondition(f"{job.name} is {job.state.kind}; it isn't paused", reason="JOB_NOT_PAUSED")
+            job = self._append(job, StateChanged(Queued()), by_request=True)
         self._tell(job_id)
         return job
 
@@ -134,27 +158,27 @@ class Jobs:
             if job.is_at_work:
                 self.record(job.id, StateChanged(Queued("goes on after a restart of the coordinator")))
 
-    def set_progress(self, job_id: str, progress: Progress) -> bool:
-        """Replaces a job's progress. Returns False, and does nothing, if the job has ended or is gone.
-
-        Called after every step, so it does as little as that.
-        """
-        job = self._jobs.get(job_id)
-        if job is None or job.has_ended:
-            return False
-        self._progress[job_id] = progress
-        return True
+    def set_progress(self, job_id: str, progress: Progress) -> None:
+        """Replaces a job's progress, unless the job is gone."""
+        with self._lock:
+            if job_id in self._jobs:
+                self._progress[job_id] = progress
 
     def progress(self, job_id: str) -> Progress:
         """The progress of a job, as far as this process has run it."""
         return self._progress.get(job_id, Progress())
 
-    def _append(self, job: Job, event: Event) -> Job:
+    def _append(self, job: Job, *events: Event, by_request: bool = False) -> Job:
         now = self._clock()
-        changed = advance(job, event, now)
-        self._store.append(job.id, Record(changed.last_event, now, event))
-        self._jobs[job.id] = changed
-        return changed
+        records = []
+        for event in events:
+            if by_request or not is_no_news(job, event):
+                job = advance(job, event, now)
+                records.append(Record(job.last_event, now, event))
+        if records:
+            self._store.append(job.id, *records)
+            self._jobs[job.id] = job
+        return job
 
     def _tell(self, job_id: str) -> None:
         for listener in self._listeners:

@@ -1,64 +1,102 @@
-"""Whose turn it is: first come, first served, by free workers.
+"""Whose turn it is, and with how many workers.
 
-`plan` decides from a picture of the queue; the thread around it starts what was decided. A job at the head that needs
-more than is free holds up those behind it, so that a large job is never starved by small ones.
+First come, first served, by priority; waiting raises a job's priority, so that none waits for ever. A job starts as
+soon as its fewest workers are free, with as many as it wants. One at the head that needs more than is free holds up
+those behind it, or small jobs would starve a large one; but not if it needs more than there is at all. What nobody
+waits for goes to those that can use more, and is asked back when somebody waits again.
+
+`plan` decides from a picture of the queue; the thread around it does what was decided.
 """
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import structlog
 
 from service.jobs.job import Job, Queued
 from service.jobs.jobs import Jobs
 
-GROWTH_SECONDS = 5.0
-"""How often to look whether the cluster has grown."""
+LOOK_SECONDS = 1.0
+"""How often to look whether the cluster has grown, or shrunk."""
+
+AGING_SECONDS = 300.0
+"""How long a job waits to have its priority raised by one."""
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Which queued jobs start now, and why each of the others waits, by job id."""
+    """What is to be done, by job id."""
 
-    starts: tuple[str, ...]
+    starts: dict[str, int]
+    """Which queued jobs start now, with how many workers."""
+    shares: dict[str, int]
+    """How many workers each running job is to have."""
     reasons: dict[str, str]
+    """Why each of the other queued jobs waits."""
 
 
-def plan(queued: Sequence[Job], held: int, capacity: int) -> Plan:
-    """Decides for the queued jobs, the oldest first, with `held` of the cluster's `capacity` workers in use."""
-    free = capacity - held
-    starts: list[str] = []
+def plan(queued: Sequence[Job], running: Sequence[Job], held: Mapping[str, int], capacity: int, now: datetime) -> Plan:
+    """Decides, given how many workers jobs hold by id; those that end may hold some and be among neither."""
+    free = capacity - sum(held.values())
+    starts: dict[str, int] = {}
+    shares = {job.id: held[job.id] for job in running}
     reasons: dict[str, str] = {}
-    for job in queued:
-        wanted = job.spec.workers
-        if reasons:
-            reasons[job.id] = f"waits behind {len(reasons)} older job{'s' if len(reasons) > 1 else ''} in the queue"
-        elif wanted <= free:
-            starts.append(job.id)
-            free -= wanted
-        elif wanted > capacity:
-            reasons[job.id] = f"waits for {wanted} workers; the cluster has room for {capacity}"
+    ahead = 0  # of those that wait for workers which others will give back
+    for job in sorted(queued, key=lambda job: (-_priority(job, now), job.created)):
+        fewest = job.spec.min_workers
+        if fewest > capacity:
+            reasons[job.id] = f"waits for {_workers(fewest)}; the cluster has room for {capacity}"
+        elif ahead:
+            reasons[job.id] = f"waits behind {ahead} job{'s' if ahead > 1 else ''} in the queue"
+            ahead += 1
+        elif fewest <= free:
+            starts[job.id] = min(job.spec.workers, free)
+            free -= starts[job.id]
         else:
-            reasons[job.id] = f"waits for {wanted} workers; {max(free, 0)} of {capacity} are free"
-    return Plan(tuple(starts), reasons)
+            ahead = 1
+            reasons[job.id] = f"waits for {_workers(fewest)}; {max(free, 0)} of {capacity} are free"
+            for other in running:
+                shares[other.id] = min(shares[other.id], other.spec.workers)
+    if not ahead:
+        for job in running:
+            extra = min(max(job.spec.max_workers - shares[job.id], 0), max(free, 0))
+            shares[job.id] += extra
+            free -= extra
+    return Plan(starts, shares, reasons)
+
+
+class Share:
+    """How many workers a running job is to have, and has."""
+
+    def __init__(self, workers: int, changed: Callable[[], None]) -> None:
+        self.target = workers
+        """What the scheduler wants; the one who runs the job follows."""
+        self.held = workers
+        self._changed = changed
+
+    def settle(self, workers: int) -> None:
+        """Says how many workers the job has now."""
+        self.held = workers
+        self._changed()
 
 
 class Scheduler:
-    """Starts queued jobs as soon as there is room."""
+    """Starts queued jobs as soon as there is room, and shares out what is left."""
 
-    def __init__(self, jobs: Jobs, capacity: Callable[[], int], run: Callable[[str], None]) -> None:
+    def __init__(self, jobs: Jobs, capacity: Callable[[], int], run: Callable[[str, Share], None]) -> None:
         """`run` trains a job to its end, or until the service stops; it is called in a thread of the job's own."""
         self._jobs = jobs
         self._capacity = capacity
         self._run = run
         self._lock = threading.Lock()
         self._threads: dict[str, threading.Thread] = {}
-        self._held: dict[str, int] = {}
-        """How many workers each thread holds: until it ends, even if its job has ended before."""
+        self._shares: dict[str, Share] = {}
+        """What each thread holds: until it ends, even if its job has ended before."""
         self._reasons: dict[str, str] = {}
         self._changed = threading.Event()
         self._stopping = False
@@ -88,31 +126,43 @@ class Scheduler:
         while not self._stopping:
             self._changed.clear()
             try:
-                self._start_next()
+                self._follow_plan()
             except Exception:
                 # Such as a cluster that doesn't answer. Nothing was started; the next round tries again.
                 _log.exception("no jobs could be started")
-            # A cluster may grow without telling anyone.
-            self._changed.wait(timeout=GROWTH_SECONDS)
+            self._changed.wait(timeout=LOOK_SECONDS)
 
-    def _start_next(self) -> None:
+    def _follow_plan(self) -> None:
         capacity = self._capacity()
         with self._lock:
-            queued = [job for job in self._jobs.all() if isinstance(job.state, Queued) and job.id not in self._held]
-            decided = plan(queued, sum(self._held.values()), capacity)
+            jobs = self._jobs.all()
+            queued = [job for job in jobs if isinstance(job.state, Queued) and job.id not in self._shares]
+            running = [job for job in jobs if job.is_at_work and job.id in self._shares]
+            # Both are taken: what a job has, and what it was promised.
+            held = {job_id: max(share.held, share.target) for job_id, share in self._shares.items()}
+            decided = plan(queued, running, held, capacity, datetime.now(UTC))
             self._reasons = decided.reasons
-            for job in queued:
-                if job.id in decided.starts:
-                    self._held[job.id] = job.spec.workers
-                    self._threads[job.id] = threading.Thread(target=self._run_one, args=(job.id,), daemon=True)
-                    self._threads[job.id].start()
+            for job_id, workers in decided.shares.items():
+                self._shares[job_id].target = workers
+            for job_id, workers in decided.starts.items():
+                self._shares[job_id] = Share(workers, self._changed.set)
+                self._threads[job_id] = threading.Thread(target=self._run_one, args=(job_id,), daemon=True)
+                self._threads[job_id].start()
 
     def _run_one(self, job_id: str) -> None:
         try:
-            self._run(job_id)
+            self._run(job_id, self._shares[job_id])
         except Exception:
             _log.exception("job was left as it is; it goes on when the coordinator starts again", job=job_id)
         finally:
             with self._lock:
-                del self._threads[job_id], self._held[job_id]
+                del self._threads[job_id], self._shares[job_id]
             self._changed.set()
+
+
+def _priority(job: Job, now: datetime) -> int:
+    return job.spec.priority + int((now - job.created).total_seconds() / AGING_SECONDS)
+
+
+def _workers(count: int) -> str:
+    return f"{count} worker{'s' if count > 1 else ''}"

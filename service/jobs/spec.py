@@ -4,10 +4,19 @@ wire/spec.py makes it from a request and checks every field; from then on the ty
 """
 
 from dataclasses import dataclass
+from enum import Enum
 
 from service.training.optimizers import Optimizer
 from worker.layers import Layer
 from worker.losses import Loss
+from worker.shards import Shards
+
+
+class OnDivergence(Enum):
+    """What becomes of a job whose loss or gradient is NaN or infinite, named as in the contract."""
+
+    FAIL = "FAIL"
+    ROLLBACK = "ROLLBACK"
 
 
 @dataclass(frozen=True)
@@ -27,3 +36,16 @@ class JobSpec:
     shards: int
     workers: int
     seed: int
+    min_workers: int = 1
+    max_workers: int = 1
+    priority: int = 0
+    on_divergence: OnDivergence = OnDivergence.FAIL
+    keep_last: int = 2
+    keep_best: bool = False
+    shuffle_window: int | None = None
+    """None where it is left to the service, which fills it in before there is a job."""
+
+    def shards_of(self, rows: int) -> Shards:
+        """How a dataset of `rows` rows is dealt out."""
+        window = self.shuffle_window or 0
+        return Shards(rows, self.validation_fraction, self.batch_size, self.shards, self.seed, window)

@@ -101,10 +101,11 @@ class JobStore:
             )
             execute(*_insert(job.id, first))
 
-    def append(self, job: str, record: Record) -> None:
-        """Adds an event. Raises sqlite3.IntegrityError if its number is taken or the job is gone."""
+    def append(self, job: str, *records: Record) -> None:
+        """Adds events, all or none. Raises sqlite3.IntegrityError if a number is taken or the job is gone."""
         with self._transaction() as execute:
-            execute(*_insert(job, record))
+            for record in records:
+                execute(*_insert(job, record))
 
     def delete(self, job: str) -> None:
         """Removes a job and its events."""

@@ -1,62 +1,101 @@
 """Checkpoints on disk: one safetensors file each, written whole or not at all.
 
-The newest two are kept, so that there is one to go on from whatever happens while the newest is written.
+The checksum of a file is part of its name, and read against its content, so that a damaged one is never gone on from:
+the one before it is taken instead. Older ones are removed only when the newest is safe.
 """
 
 import json
 import re
-from collections.abc import Iterator
+import zlib
 from dataclasses import asdict
 from pathlib import Path
 
 import structlog
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from service.files import write_atomically
+from service.jobs.job import reported_events
 from service.training.state import TrainingState
 from worker.gradient import Sums
 
-KEPT = 2
-
-_FILE = re.compile(r"step-(\d{12})\.safetensors")
+_FILE = re.compile(r"(?P<kind>step|best)-(?P<step>\d{12})-(?P<checksum>[0-9a-f]{8})\.safetensors")
 _log = structlog.get_logger(__name__)
 
 
 class Checkpoints:
     """The checkpoints of one job, in a directory of its own."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, keep_last: int = 2, *, keep_best: bool = False) -> None:
+        """Keeps the newest `keep_last`, and the one with the least validation loss if `keep_best` says so."""
         self._directory = directory
+        self._keep_last = keep_last
+        self.keep_best = keep_best
 
     def save(self, state: TrainingState) -> None:
         """Writes a checkpoint, and removes those no longer needed. Raises OSError, and then the older ones remain."""
-        self._directory.mkdir(parents=True, exist_ok=True)
-        tensors = {"params": state.params, **{f"optimizer.{name}": array for name, array in state.optimizer.items()}}
-        # Python writes a float with all the digits it takes to read the same bits back.
-        metadata = {"step": str(state.step), "epoch": json.dumps(asdict(state.epoch))}
-        write_atomically(self._directory / f"step-{state.step:012d}.safetensors", save(tensors, metadata))
-        for path in list(self._newest_first())[KEPT:]:
-            path.unlink(missing_ok=True)
+        self._write("step", state, self._keep_last)
+
+    def save_best(self, state: TrainingState) -> None:
+        """Writes a checkpoint that is kept until there is a better one. Raises OSError."""
+        self._write("best", state, 1)
 
     def load(self) -> TrainingState | None:
-        """The newest checkpoint that can be read, or None."""
-        for path in self._newest_first():
+        """The newest checkpoint that is whole, or None."""
+        for path in self._newest_first("step"):
             try:
                 return _read(path)
             except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
-                _log.error("checkpoint cannot be read; trying the one before", path=str(path), error=str(error))
+                _log.error("checkpoint is damaged; taking the one before", path=str(path), error=str(error))
         return None
 
-    def _newest_first(self) -> Iterator[Path]:
-        paths = self._directory.iterdir() if self._directory.exists() else ()
-        yield from sorted((path for path in paths if _FILE.fullmatch(path.name)), reverse=True)
+    def _write(self, kind: str, state: TrainingState, keep: int) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        data = _written(state)
+        name = f"{kind}-{state.step:012d}-{zlib.crc32(data):08x}.safetensors"
+        write_atomically(self._directory / name, data)
+        # Others of this step or a later one belong to what was given up: rolled back, or damaged.
+        others = [path for path in self._newest_first(kind) if path.name != name]
+        older = [path for path in others if path.name < f"{kind}-{state.step:012d}"]
+        for path in (*set(others).difference(older[: keep - 1]), *self._directory.glob(".*.part")):
+            path.unlink(missing_ok=True)
+
+    def _newest_first(self, kind: str) -> list[Path]:
+        """The files of a kind by their step, the newest first."""
+        names = [path.name for path in self._directory.iterdir()] if self._directory.exists() else []
+        ours = [name for name in names if (match := _FILE.fullmatch(name)) and match["kind"] == kind]
+        return [self._directory / name for name in sorted(ours, reverse=True)]
+
+
+def _written(state: TrainingState) -> bytes:
+    tensors = {"params": state.params, **{f"carried.{name}": array for name, array in state.carried.items()}}
+    # Python writes a float with all the digits it takes to read the same bits back.
+    metadata = {
+        "step": str(state.step),
+        "epoch": json.dumps(asdict(state.epoch)),
+        "rate_scale": repr(state.rate_scale),
+        "best_loss": repr(state.best_loss),
+        "unacknowledged": reported_events.dump_json(state.unacknowledged).decode(),
+    }
+    return save(tensors, metadata)
 
 
 def _read(path: Path) -> TrainingState:
-    with safe_open(path, framework="numpy") as file:
-        metadata = file.metadata()
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - the file is no mapping
+    data = path.read_bytes()
+    match = _FILE.fullmatch(path.name)
+    if match is None or int(match["checksum"], 16) != zlib.crc32(data):
+        raise ValueError("its content doesn't have the checksum in its name")
+    # safetensors begins with the length of a header in JSON, eight bytes in little-endian order, and the header.
+    length = int.from_bytes(data[:8], "little")
+    metadata = json.loads(data[8 : 8 + length])["__metadata__"]
+    tensors = load(data)
     params = tensors.pop("params")
-    optimizer = {name.removeprefix("optimizer."): array for name, array in tensors.items()}
-    return TrainingState(int(metadata["step"]), params, optimizer, Sums(**json.loads(metadata["epoch"])))
+    return TrainingState(
+        step=int(metadata["step"]),
+        params=params,
+        carried={name.removeprefix("carried."): array for name, array in tensors.items()},
+        epoch=Sums(**json.loads(metadata["epoch"])),
+        rate_scale=float(metadata["rate_scale"]),
+        best_loss=float(metadata["best_loss"]),
+        unacknowledged=reported_events.validate_json(metadata["unacknowledged"]),
+    )

@@ -1,28 +1,46 @@
-"""Runs a job from its turn to its end: data, workers, trainer, model; and whatever goes wrong, a reason for it."""
+"""Runs a job from its turn to its end: data, trainer, model; and whatever goes wrong, a reason for it."""
 
-import errno
 import shutil
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
 
-from service.cluster.pool import PoolError, WorkerPool
-from service.data.datasets import Datasets
+from service.cluster.cluster import Cluster
+from service.data.datasets import Dataset, Datasets
 from service.errors import ServiceError
-from service.jobs.job import Failed, Job, Queued, Starting, StateChanged, Succeeded
+from service.jobs.job import Failed, Job, Queued, Starting, State, StateChanged, Succeeded
 from service.jobs.jobs import Jobs
+from service.jobs.scheduler import Share
 from service.jobs.spec import JobSpec
 from service.models.registry import Models
-from service.training.checkpoints import Checkpoints
-from service.training.state import Diverged
+from service.training.session import (
+    INTERNAL,
+    Broken,
+    Gone,
+    Halted,
+    News,
+    Order,
+    Outcome,
+    Trained,
+    Training,
+    storage_failure,
+)
 from service.training.task import make_task
 from service.training.timing import Timing
-from service.training.trainer import JobEnded, Policy, Stopped, Trainer, WorkersLost
-from worker.task import Data
+from service.training.trainer import Policy
+from worker.task import Data, Task
+
+NEWS_SECONDS = 0.2
+"""How often a trainer is asked what is new, at the least."""
+
+MOST_RESTARTS = 5
+"""How often a job whose trainer is lost begins again at the same checkpoint."""
+
+RECORD_SECONDS = 1.0
+"""How often to try to record how a job ended, while the disk is full."""
 
 _log = structlog.get_logger(__name__)
 
@@ -35,7 +53,7 @@ class Runner:
         jobs: Jobs,
         datasets: Datasets,
         models: Models,
-        pool: WorkerPool,
+        cluster: Cluster,
         policy: Policy,
         directory: Path,
         layers_json: Callable[[JobSpec], str],
@@ -44,88 +62,149 @@ class Runner:
         self._jobs = jobs
         self._datasets = datasets
         self._models = models
-        self._pool = pool
+        self._cluster = cluster
         self._policy = policy
         self._directory = directory
         self._layers_json = layers_json
         self._stop = threading.Event()
+        self._restarts: dict[str, tuple[int, int]] = {}
+        self._trainings: dict[str, Training] = {}
+        """Those that are under way, by job id."""
         self.timings: dict[str, Timing] = {}
         """Where the steps' time went, by job id."""
-        jobs.listen(self._forget_deleted)
+        jobs.listen(self._heed)
 
     def stop(self) -> None:
         """Has every running job write a checkpoint and go back to the queue."""
         self._stop.set()
+        for job_id in list(self._trainings):
+            self._heed(job_id)
 
-    def run(self, job_id: str) -> None:
-        """Trains a queued job. Returns when it has ended, or after `stop`."""
+    def run(self, job_id: str, share: Share) -> None:
+        """Trains a queued job. Returns when it has ended or was paused, or after `stop`."""
         try:
-            with suppress(JobEnded):
-                self._record(job_id, StateChanged(Starting()))
-                state = self._outcome(job_id)
-                self._record(job_id, StateChanged(state))
-                _log.info("job left its workers", job=job_id, state=state.kind)
+            if not self._jobs.record(job_id, StateChanged(Starting())) or not self._jobs.get(job_id).is_at_work:
+                return  # it was cancelled or paused at this very moment
+            state = self._train(self._jobs.get(job_id), share)
+            if isinstance(state, Failed) and (missing := self._cluster.missing()):
+                state = Queued(f"goes on when the Ray cluster is back: {missing}")
+            self._end(job_id, state)
         finally:
             self._forget_deleted(job_id)  # once more: it may have been deleted while a checkpoint was being written
 
-    def _outcome(self, job_id: str) -> Succeeded | Failed | Queued:
+    def _end(self, job_id: str, state: State) -> None:
+        """Records the state that a job is in after its run: on a full disk, once there is room for that."""
+        while True:
+            try:
+                self._jobs.record(job_id, StateChanged(state))
+            except OSError:
+                _log.exception("can't record that the job left its workers; tries again", job=job_id, state=state.kind)
+                if self._stop.wait(RECORD_SECONDS):
+                    raise
+            else:
+                _log.info("job left its workers", job=job_id, state=state.kind)
+                return
+
+    def _train(self, job: Job, share: Share) -> State:
+        """Trains the job as far as it goes, and returns the state that it is in then."""
         try:
-            return self._train(self._jobs.get(job_id))
-        except JobEnded:
-            raise
-        except Stopped:
-            return Queued("goes on when the coordinator, which was stopped, starts again")
-        except Diverged as error:
-            return Failed("TRAINING_DIVERGED", str(error))
-        except (WorkersLost, PoolError) as error:
-            return Failed("WORKERS_LOST", str(error))
+            dataset = self._datasets.get(job.spec.dataset)
+            task = make_task(job.spec, dataset, "spec")
+            order = Order(job.id, job.spec, task, self._directory / job.id, self._policy)
+            workers = share.target  # which may be changed at any time
+            with self._cluster.train(order, dataset, self._data(job.spec, dataset), workers) as training:
+                outcome = self._follow(job.id, training, share, workers)
+            match outcome:
+                case Trained():
+                    return self._succeeded(job.id, task, outcome)
+                case Broken(report, failed):
+                    _log.error("the trainer failed", job=job.id, exception=report)
+                    return failed
+                case Halted():
+                    return Queued(self._why_halted())
+                case Gone(reason):
+                    return self._again(job.id, reason)
+                case failed:
+                    return failed
         except ServiceError as error:
             return Failed(error.reason, error.message)
         except OSError as error:
-            _log.exception("storage failed", job=job_id)
-            if error.errno == errno.ENOSPC:
-                return Failed("STORAGE_FULL", "the disk is full; the last checkpoint before that is kept")
-            return Failed("STORAGE_FAILED", "a file of the job can't be read or written; the service's log says more")
+            _log.exception("storage failed", job=job.id)
+            return storage_failure(error)
         except Exception:
-            _log.exception("job failed", job=job_id)
-            return Failed("INTERNAL", "an error in the service itself; its log says more")
+            _log.exception("job failed", job=job.id)
+            return INTERNAL
 
-    def _train(self, job: Job) -> Succeeded:
-        dataset = self._datasets.get(job.spec.dataset)
-        task = make_task(job.spec, dataset, "spec")
-        columns = (dataset.column(job.spec.input_column), dataset.column(job.spec.target_column))
-        data = Data(*(self._datasets.array(dataset.id, number) for number in columns if number is not None))
-        with self._pool.open(task, data, job.spec.workers) as workers:
-            trainer = Trainer(
-                job.spec,
-                task,
-                workers,
-                Checkpoints(self._directory / job.id),
-                self._policy,
-                record=lambda event: self._jobs.record(job.id, event),
-                set_progress=lambda progress: self._jobs.set_progress(job.id, progress),
-                stop=self._stop,
-            )
-            self.timings[job.id] = trainer.timing
-            params, epoch = trainer.train()
-        now = datetime.now(UTC)
+    def _follow(self, job_id: str, training: Training, share: Share, lent: int) -> Outcome:
+        """Passes on what the trainer tells, until it has ended."""
+        self._trainings[job_id] = training
+        try:
+            self._heed(job_id)  # what happened to the job before this was known
+            acknowledged = 0
+            while True:
+                news = training.news(acknowledged, NEWS_SECONDS)
+                self._take(job_id, news)
+                acknowledged = news.posted[-1].number if news.posted else acknowledged
+                if news.outcome is not None:
+                    return news.outcome
+                if share.target != lent:
+                    lent = share.target
+                    training.lend(lent)
+                    share.settle(lent)
+        finally:
+            del self._trainings[job_id]
+
+    def _take(self, job_id: str, news: News) -> None:
+        """Makes the news durable, in one go."""
+        self.timings[job_id] = news.timing
+        if news.progress.step:
+            self._jobs.set_progress(job_id, news.progress)
+        self._jobs.record(job_id, *(posted.event for posted in news.posted))
+
+    def _heed(self, job_id: str) -> None:
+        """Has a trainer stop at once when its job isn't to go on: it was paused, cancelled or deleted."""
+        job = self._jobs.get(job_id) if self._jobs.has(job_id) else None
+        training = self._trainings.get(job_id)
+        if training and (self._stop.is_set() or job is None or not job.is_at_work):
+            training.halt()
+        self._forget_deleted(job_id)
+
+    def _data(self, spec: JobSpec, dataset: Dataset) -> Data:
+        columns = (dataset.column(spec.input_column), dataset.column(spec.target_column))
+        inputs, targets = (self._datasets.array(dataset.id, number) for number in columns if number is not None)
+        return Data(inputs, targets)
+
+    def _why_halted(self) -> str:
+        return "goes on when the coordinator, which was stopped, starts again" if self._stop.is_set() else ""
+
+    def _again(self, job_id: str, reason: str) -> State:
+        """Back to the queue; unless the trainer was lost again and again without getting anywhere."""
+        if self._stop.is_set():
+            return Queued(self._why_halted())
+        step = self._jobs.get(job_id).checkpoint_step if self._jobs.has(job_id) else 0
+        before, count = self._restarts.get(job_id, (step, 0))
+        count = count + 1 if step == before else 1
+        self._restarts[job_id] = (step, count)
+        if count > MOST_RESTARTS:
+            return Failed("TRAINER_LOST", f"the job's trainer was lost {count} times after step {step}")
+        return Queued(reason)
+
+    def _succeeded(self, job_id: str, task: Task, trained: Trained) -> Succeeded:
+        job, epoch, now = self._jobs.get(job_id), trained.epoch, datetime.now(UTC)
         validation = (epoch.validation_loss, epoch.validation_accuracy)
         layers = self._layers_json(job.spec)
-        model = self._models.add(job.id, task.network, layers, params, validation, now)
+        model = self._models.add(job_id, task.network, layers, trained.params, validation, now)
         return Succeeded(
             parameters_sha256=model.parameters_sha256,
             training_loss=epoch.training_loss,
             training_accuracy=epoch.training_accuracy,
             validation_loss=epoch.validation_loss,
             validation_accuracy=epoch.validation_accuracy,
-            duration_seconds=(now - (self._jobs.get(job.id).started or now)).total_seconds(),
+            duration_seconds=(now - (job.started or now)).total_seconds(),
         )
-
-    def _record(self, job_id: str, event: StateChanged) -> None:
-        if not self._jobs.record(job_id, event):
-            raise JobEnded
 
     def _forget_deleted(self, job_id: str) -> None:
         if not self._jobs.has(job_id):
             self.timings.pop(job_id, None)
+            self._restarts.pop(job_id, None)
             shutil.rmtree(self._directory / job_id, ignore_errors=True)

@@ -16,7 +16,6 @@ from worker.errors import ShapeMismatch, TargetMismatch
 from worker.layers import LAYERS, Layer
 from worker.losses import TargetColumn
 from worker.network import Network
-from worker.shards import Shards
 from worker.task import Task
 
 MOST_PARAMETERS = 100_000_000
@@ -30,7 +29,7 @@ def make_task(spec: JobSpec, dataset: Dataset, path: str) -> Task:
     violations = Violations()
     inputs = _usable(dataset, spec.input_column, f"{path}.data.input_column", violations)
     targets = _usable(dataset, spec.target_column, f"{path}.data.target_column", violations)
-    shards = Shards(dataset.rows, spec.validation_fraction, spec.batch_size, spec.shards, spec.seed)
+    shards = spec.shards_of(dataset.rows)
     if dataset.rows == 1 and spec.validation_fraction:
         violations.add(f"{path}.data.validation_fraction", "must be 0, since the dataset has a single row")
     network = Network(spec.layers, inputs.row_shape if inputs else ())
@@ -47,6 +46,18 @@ def make_task(spec: JobSpec, dataset: Dataset, path: str) -> Task:
             violations.add(f"{path}.data.target_column", f"{spec.target_column!r}: {error}")
     violations.raise_any()
     return Task(network, spec.loss, shards)
+
+
+def shuffle_window(spec: JobSpec, dataset: Dataset, held_bytes: int) -> int:
+    """How many neighbouring rows to shuffle among themselves, where workers can hold so much of a column; 0 for all."""
+    column = dataset.columns[dataset.column(spec.input_column) or 0]
+    row_bytes = max(math.prod(column.row_shape) * np.dtype(column.dtype).itemsize, 1)
+    return 0 if dataset.rows * row_bytes <= held_bytes else max(held_bytes // 2 // row_bytes, 1)
+
+
+def memory_bytes(task: Task, spec: JobSpec) -> int:
+    """What the trainer's machine needs for vectors: parameters, a slot a shard, what the optimizer carries, spares."""
+    return 4 * task.network.size * (2 + spec.shards + len(spec.optimizer.carries))
 
 
 def _usable(dataset: Dataset, name: str, field: str, violations: Violations) -> Column | None:

@@ -8,48 +8,54 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from dataclasses import dataclass, field
 
-from service.cluster.pool import Joined, Lost, NoWorkers, Workers
+import numpy as np
+
+from service.cluster.workers import Joined, Lost, TooFewWorkers, Workers
 from service.jobs.job import (
     CheckpointSaved,
     EpochCompleted,
-    Event,
     Progress,
+    RolledBack,
     Running,
     StateChanged,
     WaitingForWorkers,
     WorkerJoined,
     WorkerLost,
 )
-from service.jobs.spec import JobSpec
+from service.jobs.spec import JobSpec, OnDivergence
 from service.training.checkpoints import Checkpoints
-from service.training.state import ADVICE, Diverged, TrainingState, apply, average, check_applied, check_finite, no_sums
+from service.training.outbox import Outbox
+from service.training.state import ADVICE, Diverged, TrainingState, check_state, no_sums
 from service.training.timing import Throughput, Timing
-from worker.arrays import Array
-from worker.gradient import Gradient, Sums, tree_sum
+from service.training.update import Update, check_finite
+from worker.blocks import Block, merge
+from worker.gradient import Sums
 from worker.task import Task
-
-T = TypeVar("T", Gradient, Sums)
 
 MOST_ATTEMPTS = 10
 """How often a step is tried on workers that all die of it."""
 
+MOST_ROLLBACKS = 10
+"""How often a job is rolled back: the learning rate is then a thousandth of what it was."""
+
+MOST_EPOCHS = 1_000
+"""How many epochs of a job are told of; of more, every second, third and so on, and the last."""
+
+NEXT_CHECKPOINT = 1.01
+"""Of the checkpoints that follow one that was told of, the first with so many times its steps is told of too."""
+
 STOP_SECONDS = 0.5
-"""How often to look, while there is nothing but to wait, whether the service stops."""
+"""How often to look, while there is nothing but to wait, whether to stop."""
 
 
 class Stopped(Exception):
-    """The service stops; the job can go on from its last checkpoint."""
-
-
-class JobEnded(Exception):
-    """Someone else ended the job, by cancelling it."""
+    """The trainer was told to stop; the job can go on from its last checkpoint."""
 
 
 class WorkersLost(Exception):
-    """No worker came back in time, or all were lost too often."""
+    """Not enough workers came back in time, or all were lost too often."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +65,10 @@ class Policy:
     checkpoint_seconds: float = 10.0
     """A checkpoint is due so long after the last one."""
     wait_seconds: float = 120.0
-    """How long a job without any worker waits for one to come back."""
+    """How long a job with too few workers waits for one to come back."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Trainer:
     """Trains one job on its workers. Use it once."""
 
@@ -71,116 +77,182 @@ class Trainer:
     workers: Workers
     checkpoints: Checkpoints
     policy: Policy
-    record: Callable[[Event], bool]
-    """Makes an event durable; False once the job has ended."""
-    set_progress: Callable[[Progress], bool]
-    """Shows how far the job is; False once the job has ended."""
+    outbox: Outbox
     stop: threading.Event
     timing: Timing = field(default_factory=Timing)
 
-    def train(self) -> tuple[Array, EpochCompleted]:
-        """Takes all steps from the last checkpoint on. Returns the parameters and how the last epoch went.
+    def train(self) -> tuple[TrainingState, EpochCompleted]:
+        """Takes all steps from the last checkpoint on. Returns the final state and how the last epoch went.
 
-        Raises Diverged, WorkersLost, Stopped, JobEnded, and OSError if a checkpoint can't be written.
+        Raises Diverged, WorkersLost, Stopped, and OSError if a checkpoint can't be written.
         """
-        state = self.checkpoints.load() or self._first_state()
-        self._report(StateChanged(Running()))
-        steps = self.task.shards.steps_per_epoch
-        total = steps * self.spec.epochs
-        saved = epoch_began = time.monotonic()
-        throughput = Throughput()
+        self._update = Update(self.task.network.size, self.workers.params.dtype)
+        self._state = self._restored(self.checkpoints.load()) or self._first_state()
+        for event in self._state.unacknowledged:
+            self.outbox.post(event)
+        self._wait_for_workers(first=True)
+        self._saved = self._epoch_began = time.monotonic()
+        self._told_checkpoint = 0
+        if self._rolls_back and self._state.step == 0:
+            self._save()
         while True:
-            state, loss = self._step(state)
+            try:
+                if epoch := self._take_steps():
+                    return self._state, epoch
+            except Diverged as error:
+                self._roll_back(error)
+
+    def _take_steps(self) -> EpochCompleted:
+        """Steps to the end of the last epoch, and returns how that went."""
+        throughput = Throughput()
+        steps = self.task.shards.steps_per_epoch
+        while True:
+            state = self._state
+            loss = self._step()
             rate = throughput.at(self.task.shards.samples(state.step))
-            if not self.set_progress(Progress(state.step, loss, rate, self.workers.ready())):
-                raise JobEnded
+            self.outbox.progress = Progress(state.step, loss, rate, self.workers.ready(), self.workers.shared())
+            due = self.stop.is_set() or time.monotonic() - self._saved >= self.policy.checkpoint_seconds
+            # Where to roll back to must follow from the job alone, not from the clock: the start of the epoch.
+            due = due and not self._rolls_back
             if state.step % steps == 0:
-                epoch = self._complete_epoch(state, epoch_began)
-                if state.step == total:
-                    return state.params, epoch
-                state = replace(state, epoch=no_sums(self.task.loss.scores))
-                epoch_began = time.monotonic()
-            if self.stop.is_set() or time.monotonic() - saved >= self.policy.checkpoint_seconds:
-                self._save(state)
-                saved = time.monotonic()
+                epoch = self._complete_epoch()
+                if state.step == steps * self.spec.epochs:
+                    return epoch
+                due = due or self._rolls_back
+            if due:
+                self._save()
             if self.stop.is_set():
                 raise Stopped
 
-    def _first_state(self) -> TrainingState:
-        params = self.task.network.initial(self.spec.seed)
-        return TrainingState(0, params, self.spec.optimizer.init(params), no_sums(self.task.loss.scores))
-
-    def _step(self, state: TrainingState) -> tuple[TrainingState, float]:
-        """One mini-batch in, one update out. Returns the new state and the mean loss before the update."""
+    def _step(self) -> float:
+        """One mini-batch in, one update out. Returns the mean loss before the update."""
+        state = self._state
         with self.timing.phase("gather"):
-            gradients = self._ask(lambda: self.workers.gradients(state.params, state.step), state.step)
+            blocks = self._ask(lambda: self.workers.gradients(state.step))
         with self.timing.phase("average"):
-            mean = average(gradients)
+            mean = self._update.average(blocks, self.spec.shards)
             check_finite(mean, self.task.network, state.step)
         with self.timing.phase("optimizer"):
-            state = apply(state, mean, self.spec.optimizer, self.spec.learning_rate)
-            check_applied(state, self.task.network)
-        return state, mean.sums.loss / mean.sums.count
+            self._update.apply(self.spec.optimizer, state.params, mean, state.carried, self._rate(), state.step)
+        state.step += 1
+        state.epoch += mean.sums
+        return mean.sums.loss / mean.sums.count
 
-    def _complete_epoch(self, state: TrainingState, began: float) -> EpochCompleted:
-        """Validates, and reports how the epoch went."""
+    def _complete_epoch(self) -> EpochCompleted:
+        """Validates, and reports how the epoch went. Raises Diverged, and then the epoch is not reported."""
+        state = self._state
+        check_state(state, self.task.network)  # before anyone is told of an epoch that must be taken back
         with self.timing.phase("validate"):
-            held_out = tree_sum(self._ask(lambda: self.workers.evaluate(state.params), state.step))
+            (block,) = merge(self._ask(self.workers.evaluate), self.spec.shards)
+        held_out = block.total.sums
         if not math.isfinite(held_out.loss):
             raise Diverged(f"the validation loss after step {state.step} is NaN or infinite. {ADVICE}")
-        event = EpochCompleted(
+        epoch = EpochCompleted(
             epoch=state.step // self.task.shards.steps_per_epoch,
             step=state.step,
             training_loss=state.epoch.loss / state.epoch.count,
             training_accuracy=_share(state.epoch, "accuracy"),
             validation_loss=held_out.loss / held_out.count if held_out.count else None,
             validation_accuracy=_share(held_out, "accuracy"),
-            learning_rate=self.spec.learning_rate,
-            duration_seconds=time.monotonic() - began,
+            learning_rate=self._rate(),
+            duration_seconds=time.monotonic() - self._epoch_began,
         )
-        self._report(event)
-        return event
+        state.epoch = no_sums(self.task.loss.scores)
+        self._epoch_began = time.monotonic()
+        if epoch.epoch % self._reported_epochs == 0 or epoch.epoch == self.spec.epochs:
+            self.outbox.post(epoch)
+        if epoch.validation_loss is not None and epoch.validation_loss < state.best_loss:
+            state.best_loss = epoch.validation_loss
+            if self.checkpoints.keep_best:
+                self.checkpoints.save_best(state)
+        return epoch
 
-    def _save(self, state: TrainingState) -> None:
+    @property
+    def _reported_epochs(self) -> int:
+        """Of every so many epochs one is told of, so that there are at most MOST_EPOCHS."""
+        return math.ceil(self.spec.epochs / MOST_EPOCHS)
+
+    @property
+    def _rolls_back(self) -> bool:
+        return self.spec.on_divergence is OnDivergence.ROLLBACK
+
+    def _rate(self) -> float:
+        return self.spec.learning_rate * self._state.rate_scale
+
+    def _first_state(self) -> TrainingState:
+        params = self.workers.params
+        params[...] = self.task.network.initial(self.spec.seed)
+        carried = {name: np.zeros_like(params) for name in self.spec.optimizer.carries}
+        return TrainingState(0, params, carried, no_sums(self.task.loss.scores))
+
+    def _restored(self, state: TrainingState | None) -> TrainingState | None:
+        """A state from a checkpoint, its parameters moved to where the workers read them."""
+        if state is not None:
+            self.workers.params[...] = state.params
+            state.params = self.workers.params
+        return state
+
+    def _roll_back(self, error: Diverged) -> None:
+        """Goes back to the start of the epoch with half the learning rate, if the job asks for that."""
+        scale, diverged = self._state.rate_scale / 2, self._state.step
+        restored = self._restored(self.checkpoints.load()) if self._rolls_back else None
+        if restored is None or scale < 0.5**MOST_ROLLBACKS:
+            raise error
+        self._state = restored
+        self._state.rate_scale = scale
+        self.outbox.post(RolledBack(diverged, restored.step, self._rate(), str(error)))
+        self._epoch_began = time.monotonic()
+        self._save()
+
+    def _save(self) -> None:
+        check_state(self._state, self.task.network)
+        self._state.unacknowledged = self.outbox.unacknowledged()
         with self.timing.phase("checkpoint"):
-            self.checkpoints.save(state)
-        self._report(CheckpointSaved(state.step))
+            self.checkpoints.save(self._state)
+        self._saved = time.monotonic()
+        # Ever further apart, so that their number grows with the logarithm of the steps.
+        if self._state.step >= NEXT_CHECKPOINT * self._told_checkpoint:
+            self._told_checkpoint = self._state.step
+            self.outbox.post(CheckpointSaved(self._state.step))
 
-    def _ask(self, question: Callable[[], Sequence[T]], step: int) -> Sequence[T]:
-        """Asks the workers; when all are lost, waits for one to come back and asks again."""
+    def _ask(self, question: Callable[[], Sequence[Block]]) -> Sequence[Block]:
+        """Asks the workers; when there are too few, waits for some to come back and asks again."""
         for _ in range(MOST_ATTEMPTS):
             try:
                 return question()
-            except NoWorkers:
-                self._report_changes(step)
-                self._wait_for_worker()
+            except TooFewWorkers:
+                self._report_changes()
+                self._wait_for_workers()
             finally:
-                self._report_changes(step)
-        raise WorkersLost(f"all workers were lost {MOST_ATTEMPTS} times while step {step + 1} was computed")
+                self._report_changes()
+        raise WorkersLost(f"all workers were lost {MOST_ATTEMPTS} times while step {self._state.step + 1} was computed")
 
-    def _wait_for_worker(self) -> None:
-        wait = self.policy.wait_seconds
-        reason = f"all workers are lost; waits up to {wait:g} seconds for one to come back"
-        self._report(StateChanged(WaitingForWorkers(reason)))
+    def _wait_for_workers(self, *, first: bool = False) -> None:
+        """Waits until there are enough workers. Raises WorkersLost or Stopped."""
+        wait, fewest = self.policy.wait_seconds, self.spec.min_workers
+        if not first:
+            reason = (
+                f"{self.workers.ready()} workers are left of at least {fewest}; waits up to {wait:g} seconds for more"
+            )
+            self.outbox.post(StateChanged(WaitingForWorkers(reason)))
         deadline = time.monotonic() + wait
         while not self.workers.wait(min(max(deadline - time.monotonic(), 0.0), STOP_SECONDS)):
             if self.stop.is_set():
                 raise Stopped
             if time.monotonic() >= deadline:
-                raise WorkersLost(f"all workers were lost, and none came back within {wait:g} seconds")
-        self._report(StateChanged(Running()))
+                raise WorkersLost(f"fewer than {fewest} workers, and no more came within {wait:g} seconds")
+        if first:
+            self.workers.changes()  # those that begin a job have not come back
+        self.outbox.post(StateChanged(Running()))
 
-    def _report_changes(self, step: int) -> None:
+    def _report_changes(self) -> None:
+        step = self._state.step
         for change in self.workers.changes():
             match change:
                 case Lost(worker, reason):
-                    self._report(WorkerLost(worker, step, reason))
-                case Joined(worker):
-                    self._report(WorkerJoined(worker, step))
-
-    def _report(self, event: Event) -> None:
-        if not self.record(event):
-            raise JobEnded
+                    self.outbox.post(WorkerLost(worker, step, reason))
+                case Joined(worker, exchange):
+                    self.outbox.post(WorkerJoined(worker, step, exchange))
 
 
 def _share(sums: Sums, score: str) -> float | None:

@@ -13,6 +13,7 @@ from service.jobs.job import (
     Job,
     Progress,
     Queued,
+    RolledBack,
     State,
     StateChanged,
     Succeeded,
@@ -76,11 +77,12 @@ def progress_message(job: Job, progress: Progress) -> pb.TrainingProgress:
         training_loss=progress.training_loss if progress.step else epoch.training_loss if epoch else 0.0,
         validation_loss=epoch.validation_loss if epoch else None,
         validation_accuracy=epoch.validation_accuracy if epoch else None,
-        learning_rate=job.spec.learning_rate,
+        learning_rate=job.rolled_back.learning_rate if job.rolled_back else job.spec.learning_rate,
         worker_failures=job.worker_failures,
     )
     if workers := job.workers(progress):
         message.samples_per_second, message.workers = progress.samples_per_second, workers
+        message.shared_memory_workers = progress.shared_memory_workers
     return message
 
 
@@ -114,8 +116,12 @@ def event_message(job_id: str, record: Record) -> pb.TrainingEvent:
             message.checkpoint_saved.CopyFrom(pb.CheckpointSaved(step=step))
         case WorkerLost(worker, step, reason):
             message.worker_lost.CopyFrom(pb.WorkerLost(worker=worker, step=step, reason=reason))
-        case WorkerJoined(worker, step):
-            message.worker_joined.CopyFrom(pb.WorkerJoined(worker=worker, step=step))
+        case WorkerJoined(worker, step, exchange):
+            message.worker_joined.CopyFrom(pb.WorkerJoined(worker=worker, step=step, exchange=exchange))
+        case RolledBack(diverged, step, rate, reason):
+            message.rolled_back.CopyFrom(
+                pb.RolledBack(diverged_step=diverged, step=step, learning_rate=rate, reason=reason)
+            )
     return message
 
 

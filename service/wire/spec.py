@@ -4,7 +4,7 @@ from typing import Any
 
 from chainrule.v1 import training_job_pb2 as pb
 from service.errors import Violations
-from service.jobs.spec import JobSpec
+from service.jobs.spec import JobSpec, OnDivergence
 from service.training.optimizers import OPTIMIZERS, SINGLE, Adam, Optimizer, is_positive_single
 from service.wire.fields import fill_kind, parse_kind
 from service.wire.names import parse_name
@@ -12,6 +12,8 @@ from service.wire.network import layers_message, loss_message, parse_layers, par
 
 LARGEST = 1_000_000
 LARGEST_SHARDS = 1_024
+MOST_PRIORITY = 100
+MOST_CHECKPOINTS = 100
 
 
 def parse_spec(message: pb.TrainingJobSpec, path: str) -> JobSpec:
@@ -22,6 +24,8 @@ def parse_spec(message: pb.TrainingJobSpec, path: str) -> JobSpec:
     fraction = _given(data, "validation_fraction", 0.2)
     if not 0 <= fraction < 1:
         violations.add(f"{path}.data.validation_fraction", f"is {fraction:g}; must be 0 up to, but not including, 1")
+    if data.shuffle_window < 0:
+        violations.add(f"{path}.data.shuffle_window", f"is {data.shuffle_window}; must be 0, for all rows, or more")
     layers = parse_layers(message.network, f"{path}.network", violations)
     loss = parse_loss(message.loss, f"{path}.loss", violations)
     optimizer = _parse_optimizer(message.optimizer, f"{path}.optimizer", violations)
@@ -29,10 +33,10 @@ def parse_spec(message: pb.TrainingJobSpec, path: str) -> JobSpec:
     if not is_positive_single(rate):
         violations.add(f"{path}.optimizer.learning_rate", f"is {rate:g}; must be above 0, and {SINGLE}")
 
-    def whole(field: str, default: int, largest: int, limit: str = "") -> int:
+    def whole(field: str, default: int, largest: int, limit: str = "", least: int = 1) -> int:
         value = int(_given(message, field, default))
-        if not 1 <= value <= largest:
-            violations.add(f"{path}.{field}", f"is {value}; must be 1 to {limit or format(largest, ',')}")
+        if not least <= value <= largest:
+            violations.add(f"{path}.{field}", f"is {value}; must be {least} to {limit or format(largest, ',')}")
         return value
 
     epochs = whole("epochs", 10, LARGEST)
@@ -41,6 +45,18 @@ def parse_spec(message: pb.TrainingJobSpec, path: str) -> JobSpec:
     shards = whole("shards", min(4, most_shards), most_shards, f"{most_shards:,}: no more than batch_size")
     most_workers = max(shards, 1)
     workers = whole("workers", min(2, most_workers), most_workers, f"{most_workers:,}: a worker needs a shard")
+    min_workers = whole("min_workers", 1, max(workers, 1), f"{workers}: no more than workers")
+    max_workers = whole(
+        "max_workers", workers, max(most_workers, workers), f"{most_workers:,}: a worker needs a shard", workers
+    )
+    if not -MOST_PRIORITY <= message.priority <= MOST_PRIORITY:
+        violations.add(f"{path}.priority", f"is {message.priority}; must be -{MOST_PRIORITY} to {MOST_PRIORITY}")
+    keep_last = int(_given(message.checkpoints, "keep_last", 2))
+    if not 1 <= keep_last <= MOST_CHECKPOINTS:
+        violations.add(f"{path}.checkpoints.keep_last", f"is {keep_last}; must be 1 to {MOST_CHECKPOINTS}")
+    policy = {0: OnDivergence.FAIL, 1: OnDivergence.FAIL, 2: OnDivergence.ROLLBACK}.get(message.on_divergence)
+    if policy is None:
+        violations.add(f"{path}.on_divergence", f"has the unknown value {message.on_divergence}; FAIL or ROLLBACK")
     violations.raise_any()
     assert loss is not None  # noqa: S101 - a missing one was noted
     return JobSpec(
@@ -57,6 +73,13 @@ def parse_spec(message: pb.TrainingJobSpec, path: str) -> JobSpec:
         shards=shards,
         workers=workers,
         seed=message.seed,
+        min_workers=min_workers,
+        max_workers=max_workers,
+        priority=message.priority,
+        on_divergence=policy or OnDivergence.FAIL,
+        keep_last=keep_last,
+        keep_best=message.checkpoints.keep_best,
+        shuffle_window=data.shuffle_window if data.HasField("shuffle_window") else None,
     )
 
 
@@ -68,6 +91,7 @@ def spec_message(spec: JobSpec) -> pb.TrainingJobSpec:
             input_column=spec.input_column,
             target_column=spec.target_column,
             validation_fraction=spec.validation_fraction,
+            shuffle_window=spec.shuffle_window,
         ),
         network=layers_message(spec.layers),
         loss=loss_message(spec.loss),
@@ -77,6 +101,11 @@ def spec_message(spec: JobSpec) -> pb.TrainingJobSpec:
         shards=spec.shards,
         workers=spec.workers,
         seed=spec.seed,
+        min_workers=spec.min_workers,
+        max_workers=spec.max_workers,
+        priority=spec.priority,
+        on_divergence=pb.TrainingJobSpec.OnDivergence.Value(spec.on_divergence.value),
+        checkpoints=pb.CheckpointRetention(keep_last=spec.keep_last, keep_best=spec.keep_best),
     )
     fill_kind(message.optimizer, spec.optimizer, OPTIMIZERS)
     return message

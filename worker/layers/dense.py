@@ -50,7 +50,7 @@ class Dense:
         def backward(dy: Array, grads: Params) -> Array:
             """dW = x^T dy, db = the sum of dy over rows, dx = dy W^T (Rumelhart, Hinton and Williams 1986)."""
             np.matmul(x.T, dy, out=grads["weight"])
-            np.sum(dy, axis=0, out=grads["bias"])
+            np.add.reduce(dy, axis=0, out=grads["bias"])
             return dy @ weight.T if context.input_gradient else dy
 
         return y, backward

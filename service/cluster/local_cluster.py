@@ -1,0 +1,49 @@
+"""A cluster without a cluster: trainers are threads, and workers are function calls."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from service.cluster.cluster import Room
+from service.cluster.local_workers import LocalWorkers
+from service.data.datasets import Dataset
+from service.training.session import News, Order, Session, Training
+from worker.task import Data
+
+
+@dataclass(frozen=True)
+class LocalCluster:
+    """Implements service.cluster.cluster.Cluster within the process."""
+
+    slots: int = 4
+
+    def room(self) -> Room:
+        return Room(self.slots, memory_bytes=8 << 30, held_bytes=1 << 30)
+
+    def missing(self) -> str:
+        return ""
+
+    @contextmanager
+    def train(self, order: Order, dataset: Dataset, data: Data, workers: int) -> Iterator[Training]:  # noqa: ARG002
+        training = LocalTraining(order, LocalWorkers(order.task, data, workers))
+        try:
+            yield training
+        finally:
+            training.halt()
+
+
+class LocalTraining:
+    """A session in this process."""
+
+    def __init__(self, order: Order, workers: LocalWorkers) -> None:
+        self._workers = workers
+        self._session = Session(order, lambda: workers)
+
+    def news(self, acknowledged: int, timeout: float) -> News:
+        return self._session.news(acknowledged, timeout)
+
+    def halt(self) -> None:
+        self._session.halt()
+
+    def lend(self, workers: int) -> None:
+        self._workers.count = workers

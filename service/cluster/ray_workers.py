@@ -1,0 +1,333 @@
+"""The workers of one job: who computes which shard, and what becomes of the shards of one that is lost or slow.
+
+Every shard is a pure function, so that anyone may compute it, twice if need be: the first answer counts, and both are
+the same bits. Nothing here depends on which worker it was.
+"""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import ray
+import structlog
+from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
+
+from service.cluster.bells import Bell, SharedBell, ThreadBell
+from service.cluster.members import Member
+from service.cluster.workers import Change, Joined, Lost, TooFewWorkers, WorkersError
+from worker import exchange
+from worker.actor import BlockRefs, NotJoined
+from worker.arrays import Array
+from worker.blocks import Block
+from worker.exchange import Kind, Layout, Segment
+from worker.gradient import Gradient
+from worker.task import Task
+
+LOOK_SECONDS = 0.05
+"""How often to look whether a worker that has an order is still alive."""
+
+FIRST_SECONDS = 5.0
+"""What an order is taken to usually last before there was any."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long workers and trainers may take."""
+
+    slow_factor: float = 5.0
+    slow_seconds: float = 0.5
+    """An order is slow that takes longer than both: so many times the usual, and so long. Then it is given twice."""
+    answer_seconds: float = 300.0
+    """A worker that takes longer over an order counts as lost."""
+    join_seconds: float = 30.0
+    """One that takes longer to join is ended, so that Ray starts another in its place."""
+    trainer_seconds: float = 60.0
+    """A trainer that takes longer to answer the service counts as lost."""
+
+
+@dataclass(eq=False)
+class Work:
+    """An order under way: some shards, at one member through shared memory, or at the members of a node by calls."""
+
+    call: int
+    shards: frozenset[int]
+    members: tuple[Member, ...]
+    slots: frozenset[int] = frozenset()
+    answer: "Future[list[Block]] | None" = None
+    parts: tuple[Any, ...] = ()
+    since: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self._memberships = [member.membership for member in self.members]
+
+    def blocks(self) -> list[Block] | None:
+        """What it brought, or None while it is under way. Raises RayActorError or ObjectLostError."""
+        if self.answer is None:
+            return self.members[0].blocks()
+        return list(map(_own, self.answer.result())) if self.answer.done() else None
+
+    def waits_for(self) -> Sequence[Member]:
+        """The members that have not done their part yet."""
+        if not self.parts:
+            return self.members
+        done, _ = ray.wait(list(self.parts), num_returns=len(self.parts), timeout=0, fetch_local=False)
+        return [member for member, part in zip(self.members, self.parts, strict=True) if part not in done]
+
+    def lost(self) -> Sequence[Member]:
+        """The members whose processes ended; not those that only worked beside them, or have joined again since."""
+        failed = [_has_failed(part) for part in self.parts] or [True]
+        return [member for member, has in zip(self.members, failed, strict=True) if has and self.is_of(member)]
+
+    def is_of(self, member: Member) -> bool:
+        """Whether a member is still the one that it was when it was given this."""
+        return member.membership is self._memberships[self.members.index(member)]
+
+
+class RayWorkers:
+    """Implements service.cluster.workers.Workers with actors that are lent to the job."""
+
+    def __init__(
+        self,
+        task: Task,
+        columns: tuple[BlockRefs, BlockRefs],
+        bounds: tuple[int, int],
+        prefix: str,
+        patience: Patience,
+        dtype: type = np.float32,
+    ) -> None:
+        """`bounds` are the fewest and the most workers; the names of shared memory begin with `prefix`.
+
+        So that no message of one job is taken for one of another, no two have the same prefix.
+        """
+        self._job = prefix
+        self._task = task
+        self._columns = columns
+        self._fewest = bounds[0]
+        self._patience = patience
+        self._everything = frozenset(range(task.shards.shards))
+        self._members: dict[int, Member] = {}
+        self._left: dict[int, Member] = {}
+        """Who was let go, by the number that is free once nothing of its process reaches into its seat."""
+        self._lent: dict[int, Any] = {}
+        self._lock = threading.Lock()
+        self._under_way: list[Work] = []
+        self._changes: list[Change] = []
+        self._call = 0
+        self._usual: dict[Kind, float] = {}
+        self._answered: set[int] = set()
+        """Slots whose vectors are the caller's until the next call."""
+        self._segment = _open_segment(task, bounds[1], prefix, dtype)
+        self._bell: Bell = SharedBell(self._segment) if self._segment else ThreadBell()
+        self._params: Array = self._segment.params if self._segment else np.empty(task.network.size, dtype)
+
+    @property
+    def params(self) -> Array:
+        return self._params
+
+    def lend(self, actors: dict[int, Any]) -> None:
+        """Says which actors work for this job from the next step on, by their number. May be called from any thread."""
+        with self._lock:
+            self._lent = dict(actors)
+        self._bell.ring()
+
+    def gradients(self, step: int) -> Sequence[Block]:
+        return self._compute(Kind.GRADIENTS, step)
+
+    def evaluate(self) -> Sequence[Block]:
+        return self._compute(Kind.EVALUATE, 0)
+
+    def ready(self) -> int:
+        return sum(member.membership is not None for member in self._members.values())
+
+    def shared(self) -> int:
+        return sum(member.is_shared for member in self._members.values())
+
+    def changes(self) -> Sequence[Change]:
+        changes, self._changes = self._changes, []
+        return changes
+
+    def wait(self, timeout: float) -> bool:
+        deadline = time.monotonic() + timeout
+        while True:
+            self._admit()
+            if self.ready() >= self._fewest:
+                return True
+            if time.monotonic() >= deadline:
+                return False
+            self._bell.wait(min(LOOK_SECONDS, deadline - time.monotonic()))
+
+    def close(self) -> None:
+        """Lets all workers go, and removes the shared memory."""
+        for member in self._members.values():
+            member.leave()
+        self._members.clear()
+        if self._segment:
+            exchange.sweep(self._segment.address.name.removeprefix("/"))
+            self._segment.close()
+
+    def _compute(self, kind: Kind, step: int) -> list[Block]:
+        """Has every shard computed by someone, and returns what they brought.
+
+        An error in the numerics (RayTaskError) is let through: every worker would make it.
+        """
+        self._admit()
+        if self.ready() < self._fewest:
+            raise TooFewWorkers
+        self._call += 1
+        self._answered.clear()
+        began = time.monotonic()
+        results: list[Block] = []
+        covered: set[int] = set()
+        while covered != self._everything:
+            given = Counter(shard for work in self._under_way if work.call == self._call for shard in work.shards)
+            wanted = 2 if self._is_slow(kind, time.monotonic() - began) else 1
+            if missing := [shard for shard in sorted(self._everything - covered) if given[shard] < wanted]:
+                self._give(kind, step, missing)
+            self._bell.wait(LOOK_SECONDS)
+            for work, blocks in self._collect():
+                if work.call == self._call and not work.shards & covered:
+                    results += blocks
+                    covered |= work.shards
+            if covered != self._everything:
+                self._admit()
+                if self.ready() == 0:
+                    raise TooFewWorkers
+        self._learn(kind, time.monotonic() - began)
+        return results
+
+    def _give(self, kind: Kind, step: int, shards: Sequence[int]) -> None:
+        """Shares out some shards among the idle members: neighbours to the same one, since they add up there."""
+        busy = {member.number for work in self._under_way for member in work.waits_for()}
+        idle = [member for member in self._members.values() if member.membership and member.number not in busy]
+        idle.sort(key=lambda member: (not member.is_shared, member.node, member.number))
+        params: Any = None
+        calls: dict[str, list[tuple[Member, Any, tuple[int, ...]]]] = {}
+        for place, member in enumerate(idle):
+            part = tuple(shards[len(shards) * place // len(idle) : len(shards) * (place + 1) // len(idle)])
+            if not part:
+                continue
+            if member.is_shared:
+                if slots := self._free_slots(len(part)):
+                    member.order(kind, step, dict(zip(part, slots, strict=True)))
+                    self._under_way.append(Work(self._call, frozenset(part), (member,), frozenset(slots)))
+            else:
+                params = ray.put(self._params) if params is None else params
+                ref = member.actor.compute.remote(self._job, params, kind, step, part)
+                calls.setdefault(member.node, []).append((member, ref, part))
+        for group in calls.values():
+            members, refs, parts = zip(*group, strict=True)
+            # The first of a node adds up what all of them computed, so that a node sends one vector where it can.
+            answer = members[0].actor.merge.remote(len(self._everything), *refs) if len(refs) > 1 else refs[0]
+            everything = frozenset(shard for part in parts for shard in part)
+            future = members[0].watched(answer)
+            self._under_way.append(Work(self._call, everything, members, answer=future, parts=refs))
+
+    def _free_slots(self, count: int) -> list[int]:
+        """Slots that nobody may write into, and whose content nobody needs; none if there are not enough."""
+        assert self._segment is not None  # noqa: S101 - only for members that share memory
+        held = self._answered.union(*(work.slots for work in self._under_way))
+        # One that was lost with an order may still be alive, and write.
+        lost = [member for member in self._members.values() if member.membership is None]
+        held = held.union(*(member.slots() for member in (*lost, *self._left.values())))
+        free = [slot for slot in range(self._segment.layout.slots) if slot not in held][:count]
+        extra = [slot for slot in free if slot >= self._segment.layout.shards]
+        return free if len(free) == count and (not extra or self._segment.reserve(extra)) else []
+
+    def _collect(self) -> list[tuple[Work, list[Block]]]:
+        """What has been finished since, whatever call it was for. Members that turn out to be lost are forgotten.
+
+        Raises RayTaskError if the call under way made one.
+        """
+        finished = []
+        for work in list(self._under_way):
+            try:
+                blocks = work.blocks()
+            except (RayActorError, ObjectLostError, NotJoined):
+                self._under_way.remove(work)
+                for member in work.lost():
+                    self._lose(member, "its process ended")
+                continue
+            except RayTaskError:
+                self._under_way.remove(work)
+                for member in filter(work.is_of, work.members):
+                    member.lose()
+                if work.call == self._call:
+                    raise
+                continue
+            if blocks is not None:
+                self._under_way.remove(work)
+                self._answered |= work.slots
+                finished.append((work, blocks))
+            elif time.monotonic() - work.since > self._patience.answer_seconds:
+                self._under_way.remove(work)
+                for member in filter(work.is_of, work.waits_for() or work.members[:1]):
+                    reason = f"did not answer within {self._patience.answer_seconds:g} seconds"
+                    self._lose(member, reason, kill=True)
+        return finished
+
+    def _lose(self, member: Member, reason: str, *, kill: bool = False) -> None:
+        """Has a member join again."""
+        self._changes.append(Lost(member.number, reason))
+        member.lose(kill=kill)
+
+    def _admit(self) -> None:
+        """Takes in the members that have joined, and lets those go that are lent to another job now."""
+        with self._lock:
+            lent = self._lent
+        for number, actor in lent.items():
+            if number not in self._members and (number not in self._left or self._left[number].has_gone()):
+                join_seconds = self._patience.join_seconds
+                self._members[number] = Member(self._job, number, actor, join_seconds, self._bell.ring)
+        for number, member in list(self._members.items()):
+            if number not in lent or lent[number]._actor_id != member.actor._actor_id:
+                if not any(member in work.members for work in self._under_way):
+                    self._left[number] = self._members.pop(number)
+                    self._left[number].leave()
+            elif member.membership is None:
+                try:
+                    if member.join(self._task, self._columns, self._segment):
+                        self._changes.append(Joined(number, "shared_memory" if member.is_shared else "ray_objects"))
+                except RayError as error:
+                    # Ray starts a worker again however often its process ends, but not if its constructor fails.
+                    _log.error("worker can't join", worker=number, error=str(error))
+                    raise WorkersError("a worker can't be started; the service's log says why") from error
+
+    def _is_slow(self, kind: Kind, taken: float) -> bool:
+        usual = self._usual.get(kind, FIRST_SECONDS)
+        return taken > max(self._patience.slow_factor * usual, self._patience.slow_seconds)
+
+    def _learn(self, kind: Kind, taken: float) -> None:
+        self._usual[kind] = 0.9 * self._usual.get(kind, taken) + 0.1 * taken
+
+
+def _own(block: Block) -> Block:
+    """A block that can be written, as those in shared memory can: what comes out of the object store is read-only."""
+    return Block(block.first, block.width, Gradient(block.total.vector.copy(), block.total.sums))
+
+
+def _has_failed(ref: Any) -> bool:
+    """Whether a call's worker was lost, rather than one whose result it was to be added to."""
+    try:
+        ray.get(ref, timeout=0)
+    except (RayActorError, ObjectLostError, NotJoined):
+        return True
+    except RayError:
+        return False
+    return False
+
+
+def _open_segment(task: Task, seats: int, prefix: str, dtype: type) -> Segment | None:
+    """The job's shared memory; None where there is no room for it."""
+    layout = Layout(task.network.size, task.shards.shards, seats, tuple(task.loss.scores), np.dtype(dtype).name)
+    try:
+        return exchange.create(prefix, layout)
+    except OSError as error:
+        _log.warning("no room in shared memory; parameters go by Ray objects", bytes=layout.size, error=str(error))
+        return None

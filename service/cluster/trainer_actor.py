@@ -1,0 +1,63 @@
+"""The Ray actor that a trainer runs in: a process of its own on the coordinator's machine, one for each running job.
+
+So a busy loop neither slows the service nor is slowed by its clients, and its memory is its own. If it dies, the
+service starts another one from the last checkpoint.
+"""
+
+import os
+import threading
+from typing import Any
+
+import ray
+from threadpoolctl import threadpool_limits
+
+from service.cluster.ray_workers import Patience, RayWorkers
+from service.training.session import News, Order, Session
+from worker.actor import BlockRefs
+
+OPTIONS = {"num_cpus": 0, "max_restarts": 0, "max_concurrency": 4}
+
+
+@ray.remote
+class TrainerActor:
+    """Runs the trainer of one job. To be made with the options `OPTIONS`."""
+
+    def __init__(self) -> None:
+        threadpool_limits(1)  # its products are small, and it has threads of its own for what is large
+        self._halted = threading.Event()
+        self._session: Session | None = None
+
+    def process(self) -> int:
+        """The process id. Answered once the actor is ready."""
+        return os.getpid()
+
+    def start(
+        self,
+        order: Order,
+        columns: tuple[BlockRefs, BlockRefs],
+        prefix: str,
+        patience: Patience,
+        actors: dict[int, Any],
+    ) -> None:
+        """Begins to train with some workers."""
+        bounds = (order.spec.min_workers, order.spec.max_workers)
+        self._workers = RayWorkers(order.task, columns, bounds, prefix, patience)
+        self._workers.lend(actors)
+        self._session = Session(order, lambda: self._workers)
+        if self._halted.is_set():
+            self._session.halt()
+
+    def news(self, acknowledged: int, timeout: float) -> News:
+        """What is new. See service.training.session.Training."""
+        assert self._session is not None  # noqa: S101 - asked only once the start is over
+        return self._session.news(acknowledged, timeout)
+
+    def lend(self, actors: dict[int, Any]) -> None:
+        """Changes which workers it has."""
+        self._workers.lend(actors)
+
+    def halt(self) -> None:
+        """Has the trainer write a checkpoint and end. It may come before the start is over."""
+        self._halted.set()
+        if self._session is not None:
+            self._session.halt()

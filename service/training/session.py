@@ -1,0 +1,166 @@
+"""A trainer at work in a thread of its own, and what the service sees of it from outside.
+
+The service asks now and then what is new; the trainer never waits for it. The same session runs within the service, in
+tests, and in a process of its own, behind calls.
+"""
+
+import errno
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+import numpy as np
+
+from service.cluster.workers import Workers, WorkersError
+from service.jobs.job import EpochCompleted, Failed, Progress
+from service.jobs.spec import JobSpec
+from service.training.checkpoints import Checkpoints
+from service.training.outbox import Outbox, Posted
+from service.training.state import Diverged
+from service.training.timing import Timing
+from service.training.trainer import Policy, Stopped, Trainer, WorkersLost
+from worker.arrays import Array
+from worker.task import Task
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a trainer is to do."""
+
+    job_id: str
+    spec: JobSpec
+    task: Task
+    checkpoints: Path
+    policy: Policy
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The job took all its steps."""
+
+    params: Array
+    epoch: EpochCompleted
+
+
+@dataclass(frozen=True)
+class Halted:
+    """The trainer was told to stop; the job can go on from its last checkpoint."""
+
+
+@dataclass(frozen=True)
+class Gone:
+    """The trainer was lost; the job can go on from its last checkpoint."""
+
+    reason: str
+
+
+INTERNAL = Failed("INTERNAL", "an error in the service itself; its log says more")
+
+
+@dataclass(frozen=True)
+class Broken:
+    """The trainer met an error that its job has no part in. The report is for the service's log."""
+
+    report: str
+    failed: Failed = INTERNAL
+    """What is told of it."""
+
+
+Outcome: TypeAlias = Trained | Halted | Gone | Failed | Broken
+
+
+@dataclass(frozen=True)
+class News:
+    """What a trainer has to tell."""
+
+    posted: list[Posted]
+    progress: Progress
+    timing: Timing
+    outcome: Outcome | None
+    """How it ended; no news follow then."""
+
+
+class Training(Protocol):
+    """A trainer, as the service sees it."""
+
+    def news(self, acknowledged: int, timeout: float) -> News:
+        """Events after number `acknowledged`, once there are any, or after `timeout` seconds."""
+
+    def halt(self) -> None:
+        """Has the trainer write a checkpoint and end."""
+
+    def lend(self, workers: int) -> None:
+        """Changes how many workers it has, from the next step on."""
+
+
+class Session:
+    """Runs a trainer in a thread. `make_workers` is called there, and what it gives is closed at the end."""
+
+    def __init__(self, order: Order, make_workers: Callable[[], "ClosingWorkers"]) -> None:
+        self._order = order
+        self._make_workers = make_workers
+        self._outbox = Outbox()
+        self._timing = Timing()
+        self._stop = threading.Event()
+        self._outcome: Outcome | None = None
+        self._thread = threading.Thread(target=self._run, name=f"trainer-{order.job_id}", daemon=True)
+        self._thread.start()
+
+    def news(self, acknowledged: int, timeout: float) -> News:
+        """What is new. See Training."""
+        outcome = self._outcome  # before the events, so that an outcome comes with the last of them
+        posted = self._outbox.take(acknowledged, 0.0 if outcome else timeout)
+        return News(posted, self._outbox.progress, self._timing, outcome)
+
+    def halt(self) -> None:
+        """Has the trainer write a checkpoint and end."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        try:
+            self._outcome = self._trained()
+        except Exception:  # such as a log that can't be written, on a disk that is full
+            self._outcome = Broken(traceback.format_exc())
+        finally:
+            self._outbox.close()
+
+    def _trained(self) -> Outcome:
+        order = self._order
+        try:
+            workers = self._make_workers()
+            try:
+                checkpoints = Checkpoints(order.checkpoints, order.spec.keep_last, keep_best=order.spec.keep_best)
+                trainer = Trainer(
+                    order.spec, order.task, workers, checkpoints, order.policy, self._outbox, self._stop, self._timing
+                )
+                state, epoch = trainer.train()
+                return Trained(np.array(state.params), epoch)
+            finally:
+                workers.close()
+        except Stopped:
+            return Halted()
+        except Diverged as error:
+            return Failed("TRAINING_DIVERGED", str(error))
+        except (WorkersLost, WorkersError) as error:
+            return Failed("WORKERS_LOST", str(error))
+        except OSError as error:
+            return Broken(traceback.format_exc(), storage_failure(error))
+        except Exception:
+            return Broken(traceback.format_exc())
+
+
+class ClosingWorkers(Workers, Protocol):
+    """Workers that must be let go."""
+
+    def close(self) -> None:
+        """Lets them go."""
+
+
+def storage_failure(error: OSError) -> Failed:
+    """How a job ends whose files can't be read or written."""
+    if error.errno == errno.ENOSPC:
+        return Failed("STORAGE_FULL", "the disk is full; the last checkpoint before that is kept")
+    return Failed("STORAGE_FAILED", "a file of the job can't be read or written; the service's log says more")
