@@ -107,6 +107,16 @@ class Client:
         request = training_service_pb2.CancelTrainingJobRequest(name=full_name(JOBS, name))
         return self._call(self._training.CancelTrainingJob, request)
 
+    def pause_job(self, name: str) -> TrainingJob:
+        """Has a job let go of its workers until it is resumed. Raises FailedPrecondition if it is paused or ended."""
+        request = training_service_pb2.PauseTrainingJobRequest(name=full_name(JOBS, name))
+        return self._call(self._training.PauseTrainingJob, request)
+
+    def resume_job(self, name: str) -> TrainingJob:
+        """Puts a paused job back in the queue. Raises FailedPrecondition if it is not paused."""
+        request = training_service_pb2.ResumeTrainingJobRequest(name=full_name(JOBS, name))
+        return self._call(self._training.ResumeTrainingJob, request)
+
     def delete_job(self, name: str) -> None:
         """Removes an ended job; its model stays. Raises FailedPrecondition if it has not ended."""
         request = training_service_pb2.DeleteTrainingJobRequest(name=full_name(JOBS, name))

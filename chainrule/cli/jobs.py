@@ -1,5 +1,6 @@
-"""``chainrule jobs``: looks at the jobs of a coordinator and stops them."""
+"""``chainrule jobs``: looks at the jobs of a coordinator, pauses them and stops them."""
 
+from collections.abc import Callable
 from itertools import islice
 
 import click
@@ -17,14 +18,17 @@ from chainrule.client import Client
 from chainrule.resources import ENDED, bare_id
 from chainrule.v1.training_job_pb2 import TrainingJob
 
+names_argument = click.argument("names", metavar="NAME...", nargs=-1, required=True)
+
 
 @click.group()
 def jobs() -> None:
-    """Look at jobs, follow them, stop them.
+    """Look at jobs, follow them, pause or stop them.
 
     \b
       chainrule jobs list
       chainrule jobs watch NAME
+      chainrule jobs pause NAME
       chainrule jobs cancel NAME
     """
 
@@ -82,19 +86,37 @@ def watch(context: click.Context, name: str, server: str, as_json: bool) -> None
 
 
 @jobs.command()
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@names_argument
+@server_option
+@json_option("the jobs")
+def pause(names: tuple[str, ...], server: str, as_json: bool) -> None:
+    """Have jobs write a checkpoint and let go of their workers, until they are resumed."""
+    with Client(server) as client:
+        _change(names, client.pause_job, as_json)
+
+
+@jobs.command()
+@names_argument
+@server_option
+@json_option("the jobs")
+def resume(names: tuple[str, ...], server: str, as_json: bool) -> None:
+    """Put paused jobs back in the queue. They go on as if they had never stopped."""
+    with Client(server) as client:
+        _change(names, client.resume_job, as_json)
+
+
+@jobs.command()
+@names_argument
 @server_option
 @json_option("the jobs")
 def cancel(names: tuple[str, ...], server: str, as_json: bool) -> None:
     """Stop jobs for good. Their last checkpoints are kept."""
     with Client(server) as client:
-        for name in names:
-            job = client.cancel_job(name)
-            print_json(as_dict(job)) if as_json else click.echo(f"{job.name} {state_name(job)}")
+        _change(names, client.cancel_job, as_json)
 
 
 @jobs.command()
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@names_argument
 @server_option
 def delete(names: tuple[str, ...], server: str) -> None:
     """Remove ended jobs, their events and checkpoints. Their models stay."""
@@ -102,6 +124,12 @@ def delete(names: tuple[str, ...], server: str) -> None:
         for name in names:
             client.delete_job(name)
             say(f"{name} deleted")
+
+
+def _change(names: tuple[str, ...], change: Callable[[str], TrainingJob], as_json: bool) -> None:
+    for name in names:
+        job = change(name)
+        print_json(as_dict(job)) if as_json else click.echo(f"{job.name} {state_name(job)}")
 
 
 def _row(job: TrainingJob) -> list[str]:
@@ -130,6 +158,7 @@ def _standing(job: TrainingJob) -> str:
             f"  loss        {number(progress.training_loss if progress.step else None)}",
             f"  validation  loss {number(optional(progress, 'validation_loss'))},"
             f" accuracy {percent(optional(progress, 'validation_accuracy'))}",
-            f"  workers     {progress.workers}, lost so far {progress.worker_failures}",
+            f"  workers     {progress.workers}, {progress.shared_memory_workers} of them through shared memory;"
+            f" lost so far {progress.worker_failures}",
         ]
     )

@@ -22,6 +22,7 @@ COLOURS = {
     TrainingJob.SUCCEEDED: "bold green",
     TrainingJob.FAILED: "bold red",
     TrainingJob.CANCELLED: "yellow",
+    TrainingJob.PAUSED: "yellow",
     TrainingJob.WAITING_FOR_WORKERS: "yellow",
 }
 

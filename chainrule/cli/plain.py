@@ -48,6 +48,9 @@ def describe(job: TrainingJob, event: TrainingEvent) -> str:
             return f"worker {lost.worker} lost at step {lost.step}" + (f": {lost.reason}" if lost.reason else "")
         case "worker_joined":
             return f"worker {event.worker_joined.worker} joined before step {event.worker_joined.step}"
+        case "rolled_back":
+            back = event.rolled_back
+            return f"rolled back to step {back.step}, learning rate now {back.learning_rate:g}: {back.reason}"
         case _:
             return ""
 

@@ -14,6 +14,9 @@ def take(job: TrainingJob, update: TrainingEvent | TrainingProgress) -> None:
             _take_state(job, update.state_changed)
         case "epoch_completed":
             _take_epoch(job.progress, update.epoch_completed)
+        case "rolled_back":
+            job.progress.step = update.rolled_back.step
+            job.progress.learning_rate = update.rolled_back.learning_rate
         case _:
             pass
 
