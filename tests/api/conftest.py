@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.api.running import FLOWERS, Service, serving
-from tests.unit.service.unreliable import GatedPool
+from tests.unit.service.unreliable import GatedCluster
 
 
 @pytest.fixture(scope="module")
@@ -26,17 +26,17 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 
 @pytest.fixture
-def pool() -> Iterator[GatedPool]:
+def cluster() -> Iterator[GatedCluster]:
     """Workers that compute nothing until a test opens the gate."""
-    made = GatedPool(slots=4)
+    made = GatedCluster(slots=4)
     yield made
     made.gate.set()
 
 
 @pytest.fixture
-def gated(tmp_path: Path, pool: GatedPool) -> Iterator[Service]:
-    """A test's own, on that pool."""
-    with serving(tmp_path, pool, checkpoint_seconds=0.0) as service:
+def gated(tmp_path: Path, cluster: GatedCluster) -> Iterator[Service]:
+    """A test's own, on that cluster."""
+    with serving(tmp_path, cluster, checkpoint_seconds=0.0) as service:
         service.upload("flowers", FLOWERS)
         yield service
-        pool.gate.set()
+        cluster.gate.set()

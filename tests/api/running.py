@@ -23,8 +23,8 @@ from chainrule.v1 import training_job_pb2 as job_pb
 from chainrule.v1 import training_service_pb2 as pb
 from chainrule.v1 import training_service_pb2_grpc as training_grpc
 from service.__main__ import coordinator
-from service.cluster.local_pool import LocalPool
-from service.cluster.pool import WorkerPool
+from service.cluster.cluster import Cluster
+from service.cluster.local_cluster import LocalCluster
 from service.settings import Settings
 
 SECONDS = 30.0
@@ -91,7 +91,7 @@ class Service:
 
 
 @contextmanager
-def serving(directory: Path, pool: WorkerPool | None = None, **settings: Any) -> Iterator[Service]:
+def serving(directory: Path, cluster: Cluster | None = None, **settings: Any) -> Iterator[Service]:
     """A coordinator on a directory. Leaving the context stops it."""
     given = Settings(
         listen="127.0.0.1:0",
@@ -109,7 +109,7 @@ def serving(directory: Path, pool: WorkerPool | None = None, **settings: Any) ->
             loop.call_soon_threadsafe(stopping.set)
 
     async def run() -> None:
-        async with coordinator(given, pool or LocalPool()) as found:
+        async with coordinator(given, cluster or LocalCluster()) as found:
             addresses.update(found)
             ready.set()
             await stopping.wait()

@@ -12,7 +12,7 @@ from chainrule.v1 import model_service_pb2 as models_pb
 from chainrule.v1 import training_job_pb2 as job_pb
 from chainrule.v1 import training_service_pb2 as pb
 from tests.api.running import FLOWERS, SECONDS, Refusal, Service, refusal, serving
-from tests.unit.service.unreliable import GatedPool
+from tests.unit.service.unreliable import GatedCluster
 from tests.unit.service.waiting import eventually
 
 State = job_pb.TrainingJob
@@ -111,9 +111,9 @@ def test_what_is_not_there_and_what_is_no_name(call: str, shared: Service) -> No
         assert (found.code, found.fields) == (grpc.StatusCode.INVALID_ARGUMENT, {"name": f"{said}; {NAME}"})
 
 
-def test_cancelling_and_deleting(gated: Service, pool: GatedPool) -> None:
+def test_cancelling_and_deleting(gated: Service, cluster: GatedCluster) -> None:
     name = gated.create().name
-    assert pool.entered.wait(SECONDS)
+    assert cluster.entered.wait(SECONDS)
     before = gated.everything()
     running = refusal(lambda: gated.delete(name))
     assert (running.code, running.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "JOB_NOT_ENDED")
@@ -125,30 +125,30 @@ def test_cancelling_and_deleting(gated: Service, pool: GatedPool) -> None:
     assert (again.code, again.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "JOB_HAS_ENDED")
     assert again.message == f"{name} has ended already: it is CANCELLED"
     assert gated.everything() == before
-    pool.gate.set()
+    cluster.gate.set()
     gated.delete(name)
     assert refusal(lambda: gated.get(name)).code == grpc.StatusCode.NOT_FOUND
     assert len(gated.everything()) == 1
 
 
-def test_a_cancelled_job_stays_cancelled(gated: Service, pool: GatedPool) -> None:
+def test_a_cancelled_job_stays_cancelled(gated: Service, cluster: GatedCluster) -> None:
     """Also when its step comes back after; and its workers are free again."""
-    names = [gated.create(workers=4).name for _ in range(2)]
-    assert pool.entered.wait(SECONDS)
+    names = [gated.create(workers=4, min_workers=4).name for _ in range(2)]
+    assert cluster.entered.wait(SECONDS)
     gated.cancel(names[0])
     assert gated.get(names[1]).state_reason == "waits for 4 workers; 0 of 4 are free"
-    pool.gate.set()
+    cluster.gate.set()
     assert gated.end(names[1]).state == State.SUCCEEDED
     assert gated.get(names[0]).state == State.CANCELLED
 
 
-def test_two_at_once_and_others_queue_with_a_reason(gated: Service, pool: GatedPool) -> None:
-    names = [gated.create(workers=workers).name for workers in (2, 2, 3, 1)]
+def test_two_at_once_and_others_queue_with_a_reason(gated: Service, cluster: GatedCluster) -> None:
+    names = [gated.create(workers=workers, min_workers=workers).name for workers in (2, 2, 3, 1)]
     eventually(lambda: [gated.get(name).state for name in names[:2]] == [State.RUNNING] * 2)
-    reasons = ["waits for 3 workers; 0 of 4 are free", "waits behind 1 older job in the queue"]
+    reasons = ["waits for 3 workers; 0 of 4 are free", "waits behind 1 job in the queue"]
     eventually(lambda: [gated.get(name).state_reason for name in names[2:]] == reasons)
     assert [gated.get(name).state for name in names[2:]] == [State.QUEUED] * 2
-    pool.gate.set()
+    cluster.gate.set()
     assert [gated.end(name).state for name in names] == [State.SUCCEEDED] * 4
 
 
@@ -188,17 +188,17 @@ def test_what_is_no_page(asked: dict[str, object], field: str, told: str, shared
 
 def test_after_a_restart_everything_is_there_and_goes_on(tmp_path: Path) -> None:
     """The second half of the job is trained by another coordinator, to the same parameters."""
-    pool = GatedPool()
+    cluster = GatedCluster()
     with serving(tmp_path) as service:
         service.upload("flowers", FLOWERS)
         undisturbed = service.end(service.create(request_id="r-1").name)
-    with serving(tmp_path, pool, checkpoint_seconds=0.0) as service:
+    with serving(tmp_path, cluster, checkpoint_seconds=0.0) as service:
         assert without_live_loss(service.get(undisturbed.name)) == without_live_loss(undisturbed)
-        names = [service.create(workers=4).name for _ in range(2)]
-        assert pool.entered.wait(SECONDS)
-        pool.let_through(5)
+        names = [service.create(workers=4, min_workers=4).name for _ in range(2)]
+        assert cluster.entered.wait(SECONDS)
+        cluster.let_through(5)
         eventually(lambda: service.get(names[0]).progress.step >= 5)
-        threading.Timer(0.2, pool.gate.set).start()
+        threading.Timer(0.2, cluster.gate.set).start()
         seen = service.get(names[0]).last_event
     with serving(tmp_path) as service:
         ended = [service.end(name) for name in names]

@@ -15,6 +15,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
+from pydantic import ValidationError
 
 from chainrule.v1 import training_service_pb2_grpc
 from service.__main__ import Refused, coordinator
@@ -23,13 +24,14 @@ from service.api.models import ModelServicer
 from service.api.server import AddressTaken
 from service.api.server import serving as serving_api
 from service.api.training import TrainingServicer
-from service.cluster.local_pool import LocalPool
+from service.cluster.cluster import Room
+from service.cluster.local_cluster import LocalCluster
 from service.data.datasets import Datasets
 from service.models.registry import Models
 from service.settings import Settings
 from tests.api.running import FLOWERS, SECONDS, Service, refusal, refused, request, serving
 from tests.unit.service.examples import jobs_in
-from tests.unit.service.unreliable import GatedPool
+from tests.unit.service.unreliable import GatedCluster
 
 SERVICES = ("chainrule.v1.TrainingService", "chainrule.v1.DatasetService", "chainrule.v1.ModelService")
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -53,7 +55,7 @@ def test_health_of_what_is_not_there(shared: Service) -> None:
 
 
 def test_health_is_watched_to_the_end(tmp_path: Path) -> None:
-    with serving(tmp_path, GatedPool()) as service:
+    with serving(tmp_path, GatedCluster()) as service:
         watch = health_pb2_grpc.HealthStub(service.channel).Watch(health_pb2.HealthCheckRequest(), timeout=SECONDS)
         assert next(watch).status == SERVING
         service.stop()
@@ -123,7 +125,7 @@ def test_an_error_in_the_service_gives_nothing_away(
 ) -> None:
     """The part that fails is the cluster, asked for its room."""
 
-    def capacity() -> int:
+    def room() -> Room:
         raise error
 
     async def run() -> grpc.aio.AioRpcError:
@@ -132,7 +134,7 @@ def test_an_error_in_the_service_gives_nothing_away(
             upload.write(0, FLOWERS)
             datasets.add("flowers", upload, upload.sha256)
         with jobs_in(tmp_path) as jobs:
-            training = TrainingServicer(jobs, datasets, capacity, lambda _: "")
+            training = TrainingServicer(jobs, datasets, room, lambda _: "")
             async with serving_api(
                 "127.0.0.1:0", training, DatasetServicer(datasets, jobs), ModelServicer(models)
             ) as port:
@@ -155,7 +157,7 @@ def test_an_error_in_the_service_gives_nothing_away(
 @asynccontextmanager
 async def started(directory: Path, **settings: str) -> AsyncIterator[None]:
     given = {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0", **settings}
-    async with coordinator(Settings(data_dir=directory, **given), LocalPool()):  # type: ignore[arg-type]
+    async with coordinator(Settings(data_dir=directory, **given), LocalCluster()):  # type: ignore[arg-type]
         yield
 
 
@@ -185,14 +187,14 @@ def test_addresses_that_are_taken(taken: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("address", ["", "localhost", ":50051", "localhost:", "localhost:x", "localhost:65536", "h:-1"])
 def test_addresses_that_are_none(address: str, tmp_path: Path) -> None:
-    with pytest.raises(Refused, match=r"--listen is .*; must be HOST:PORT, such as"):
+    with pytest.raises(ValidationError, match=r"is .*; must be HOST:PORT, such as"):
         start(tmp_path, listen=address)
 
 
 # Metrics
 
 
-def test_metrics_while_a_job_runs_and_after_it_is_deleted(gated: Service, pool: GatedPool) -> None:
+def test_metrics_while_a_job_runs_and_after_it_is_deleted(gated: Service, cluster: GatedCluster) -> None:
     def scrape() -> dict[str, float]:
         with urllib.request.urlopen(gated.addresses["metrics"], timeout=SECONDS) as response:  # noqa: S310 - our own
             text = response.read().decode()
@@ -200,14 +202,14 @@ def test_metrics_while_a_job_runs_and_after_it_is_deleted(gated: Service, pool: 
         return {sample.name: sample.value for sample in samples if sample.labels.get("job_id")}
 
     name = gated.create().name
-    pool.let_through(7)
+    cluster.let_through(7)
     for update in gated.watch(name):
         if update.progress.step == 7:
             break
     running = scrape()
     assert (running["chainrule_steps_total"], running["chainrule_epochs_total"]) == (7, 1)
     assert running["chainrule_training_loss"] == gated.get(name).progress.training_loss
-    pool.gate.set()
+    cluster.gate.set()
     ended = gated.end(name)
     after = scrape()
     assert (after["chainrule_steps_total"], after["chainrule_samples_total"]) == (12, 96)

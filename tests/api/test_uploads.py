@@ -27,7 +27,7 @@ from tests.api.running import (
 )
 from tests.unit.service.hostile import HOSTILE
 from tests.unit.service.hostile import npz as compressed_npz
-from tests.unit.service.unreliable import GatedPool
+from tests.unit.service.unreliable import GatedCluster
 from tests.unit.service.waiting import eventually
 
 Messages = Sequence[pb.UploadDatasetRequest]
@@ -276,13 +276,13 @@ def test_deleting(service: Service) -> None:
         assert (found.code, list(found.fields)) == (INVALID, ["name"])
 
 
-def test_a_dataset_in_use_stays(gated: Service, pool: GatedPool) -> None:
+def test_a_dataset_in_use_stays(gated: Service, cluster: GatedCluster) -> None:
     name = gated.create().name
     before = gated.everything()
     found = refusal(lambda: delete(gated, "datasets/flowers"))
     assert (found.code, found.reason) == (NOT_NOW, "DATASET_IN_USE")
     assert found.message == f"datasets/flowers is used by {name}; cancel that first, or wait for its end"
     assert gated.everything()[1:] == before[1:]
-    pool.gate.set()
+    cluster.gate.set()
     gated.end(name)
     delete(gated, "datasets/flowers")

@@ -8,7 +8,7 @@ import pytest
 
 from chainrule.v1 import training_job_pb2 as job_pb
 from tests.api.running import FLOWERS, SECONDS, Service, refusal, refused, serving
-from tests.unit.service.unreliable import GatedPool
+from tests.unit.service.unreliable import GatedCluster
 
 State = job_pb.TrainingJob
 
@@ -25,26 +25,26 @@ def test_a_watch_from_the_start_sees_everything_and_ends(service: Service) -> No
     assert service.events(name) == events
 
 
-def test_progress_is_shown_while_it_changes(gated: Service, pool: GatedPool) -> None:
+def test_progress_is_shown_while_it_changes(gated: Service, cluster: GatedCluster) -> None:
     name = gated.create().name
     seen = []
     for update in gated.watch(name):
         if update.HasField("progress"):
             seen.append(update.progress)
             if update.progress.step < 3:
-                pool.let_through(1)
+                cluster.let_through(1)
             else:
-                pool.gate.set()
+                cluster.gate.set()
     assert {1, 2, 3} <= {progress.step for progress in seen}
     assert seen == sorted(seen, key=lambda progress: progress.step)
     assert all(before != after for before, after in pairwise(seen))
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 5])
-def test_every_event_comes_exactly_once_over_reconnects(at_once: int, gated: Service, pool: GatedPool) -> None:
+def test_every_event_comes_exactly_once_over_reconnects(at_once: int, gated: Service, cluster: GatedCluster) -> None:
     """The client leaves after every few events, and comes back with the number of the last one."""
     name = gated.create().name
-    pool.gate.set()
+    cluster.gate.set()
     seen: list[job_pb.TrainingEvent] = []
     while not (seen and seen[-1].state_changed.state == State.SUCCEEDED):
         call = gated.watch(name, seen[-1].number if seen else 0)
@@ -77,39 +77,39 @@ def test_a_number_that_is_none_yet(after: int, service: Service) -> None:
     assert found.fields == {"after_event": f"is {after}; {name} has the events 1 to {last} so far"}
 
 
-def test_many_watch_at_once(gated: Service, pool: GatedPool) -> None:
+def test_many_watch_at_once(gated: Service, cluster: GatedCluster) -> None:
     name = gated.create().name
     calls = [gated.watch(name) for _ in range(20)]
     firsts = [next(call) for call in calls]
     for call in calls[::2]:
         call.cancel()
-    pool.gate.set()
+    cluster.gate.set()
     assert {first.event.number for first in firsts} == {1}
     numbers = [[u.event.number for u in call if u.HasField("event")] for call in calls[1::2]]
     assert numbers == [list(range(2, gated.get(name).last_event + 1))] * 10
 
 
-def test_a_job_that_waits_is_watched_in_silence_until_it_is_cancelled(gated: Service, pool: GatedPool) -> None:
-    first, second = (gated.create(workers=4).name for _ in range(2))
+def test_a_job_that_waits_is_watched_in_silence_until_it_is_cancelled(gated: Service, cluster: GatedCluster) -> None:
+    first, second = (gated.create(workers=4, min_workers=4).name for _ in range(2))
     call = gated.watch(second)
     assert next(call).event.state_changed.state == State.QUEUED
     gated.cancel(second)
     last = [update.event for update in call if update.HasField("event")]
     assert [event.state_changed.state for event in last] == [State.CANCELLED]
-    pool.gate.set()
+    cluster.gate.set()
     gated.end(first)
 
 
 def test_a_watch_ends_in_an_error_that_tells_to_come_back_when_the_service_stops(tmp_path: Path) -> None:
-    pool = GatedPool()
-    with serving(tmp_path, pool) as service:
+    cluster = GatedCluster()
+    with serving(tmp_path, cluster) as service:
         service.upload("flowers", FLOWERS)
-        first, waiting = (service.create(workers=4).name for _ in range(2))
+        first, waiting = (service.create(workers=4, min_workers=4).name for _ in range(2))
         call, idle = service.watch(first), service.watch(waiting)
         assert next(call).event.number == next(idle).event.number == 1
-        assert pool.entered.wait(SECONDS)
+        assert cluster.entered.wait(SECONDS)
         service.stop()
-        pool.gate.set()
+        cluster.gate.set()
         seen = [1]
         for watch in (call, idle):
             with pytest.raises(grpc.RpcError) as ended:

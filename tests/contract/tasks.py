@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from worker.arrays import Array
+from worker.columns import BlockedColumn
 from worker.gradient import Gradient, Sums
 from worker.layers import Dense, ReLU
 from worker.losses import SoftmaxCrossEntropy
@@ -30,12 +31,10 @@ PARAMS = NETWORK.initial(seed=4)
 PARAMS.flags.writeable = False
 
 
-def _make_data() -> Data:
-    random = np.random.default_rng(5)
-    return Data(random.standard_normal((ROWS, FEATURES)).astype(np.float32), random.integers(CLASSES, size=ROWS))
-
-
-DATA = _make_data()
+_random = np.random.default_rng(5)
+INPUTS = _random.standard_normal((ROWS, FEATURES)).astype(np.float32)
+TARGETS = _random.integers(CLASSES, size=ROWS)
+DATA = Data(INPUTS, TARGETS)
 
 
 @dataclass(frozen=True)
@@ -44,10 +43,10 @@ class HeldTask(Task):
 
     directory: Path
 
-    def gradient(self, data: Data, params: Array, step: int, shard: int) -> Gradient:
+    def gradient(self, data: Data, params: Array, step: int, shard: int, out: Array | None = None) -> Gradient:
         (self.directory / f"began-{os.getpid()}").touch()
         until(lambda: not self.hold.exists())
-        return super().gradient(data, params, step, shard)
+        return super().gradient(data, params, step, shard, out)
 
     @property
     def hold(self) -> Path:
@@ -63,23 +62,23 @@ class HeldTask(Task):
 class BrokenTask(Task):
     """Its gradients have a mistake in them."""
 
-    def gradient(self, data: Data, params: Array, step: int, shard: int) -> Gradient:  # noqa: ARG002
+    def gradient(self, data: Data, params: Array, step: int, shard: int, out: Array | None = None) -> Gradient:  # noqa: ARG002
         raise ZeroDivisionError(f"a mistake in shard {shard}")
 
 
 @dataclass(frozen=True)
 class LookingTask(Task):
-    """Tells what the data looks like where it is computed: whether it is a plain array, and may be written."""
+    """Tells what the data looks like where it is computed: whether all of it is plain arrays that can't be written."""
 
     def evaluate(self, data: Data, params: Array, shard: int) -> Sums:  # noqa: ARG002
-        columns = (data.inputs, data.targets)
-        plain = all(type(column) is np.ndarray for column in columns)
-        return Sums(0.0, {"plain": plain, "writeable": any(column.flags.writeable for column in columns)}, 0)
+        blocks = [column.fetch(0) for column in (data.inputs, data.targets) if isinstance(column, BlockedColumn)]
+        views = [type(block) is np.ndarray and not block.flags.writeable for block in blocks]
+        return Sums(0.0, {"accuracy": float(views == [True, True])}, 1)
 
 
 @dataclass(frozen=True)
 class UnreadableTask(Task):
-    """Pickled, it can't be unpickled, so that the constructor of a worker in another process fails."""
+    """Pickled, it can't be unpickled, so that a worker in another process can't join."""
 
     def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
         return int, ("not a number",)

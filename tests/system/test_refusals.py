@@ -35,7 +35,7 @@ def test_a_port_that_is_taken(coordinator: Coordinator, tmp_path: Path) -> None:
 
 def test_an_address_that_is_none(tmp_path: Path) -> None:
     assert refusal(tmp_path, "--listen", "nonsense") == (
-        "--listen is 'nonsense'; must be HOST:PORT, such as 127.0.0.1:50051"
+        "--listen: is 'nonsense'; must be HOST:PORT, such as 127.0.0.1:50051"
     )
 
 

@@ -144,6 +144,24 @@ class FakeTraining(training_service_pb2_grpc.TrainingServiceServicer):
         job.state = TrainingJob.CANCELLED
         return job
 
+    def PauseTrainingJob(  # noqa: N802
+        self, request: training_messages.PauseTrainingJobRequest, context: grpc.ServicerContext
+    ) -> TrainingJob:
+        job = self.jobs.get(request.name) or not_found(context, request.name)
+        if job.state in (*ENDS, TrainingJob.PAUSED):
+            refuse(context, grpc.StatusCode.FAILED_PRECONDITION, f"{job.name} can't be paused", "JOB_NOT_ACTIVE", {})
+        job.state = TrainingJob.PAUSED
+        return job
+
+    def ResumeTrainingJob(  # noqa: N802
+        self, request: training_messages.ResumeTrainingJobRequest, context: grpc.ServicerContext
+    ) -> TrainingJob:
+        job = self.jobs.get(request.name) or not_found(context, request.name)
+        if job.state != TrainingJob.PAUSED:
+            refuse(context, grpc.StatusCode.FAILED_PRECONDITION, f"{job.name} isn't paused", "JOB_NOT_PAUSED", {})
+        job.state = TrainingJob.QUEUED
+        return job
+
     def DeleteTrainingJob(  # noqa: N802
         self, request: training_messages.DeleteTrainingJobRequest, context: grpc.ServicerContext
     ) -> Empty:

@@ -247,6 +247,8 @@ def test_jobs_are_cancelled_and_deleted(service: FakeService, tmp_path: Path) ->
     server = ["--server", service.address]
     for _ in range(2):
         run("train", write_job(tmp_path), *server, "--detach")
+    assert run("jobs", "pause", "j1", "j2", *server).stdout == "jobs/j1 PAUSED\njobs/j2 PAUSED\n"
+    assert run("jobs", "resume", "j1", "j2", *server).stdout == "jobs/j1 QUEUED\njobs/j2 QUEUED\n"
     assert run("jobs", "cancel", "j1", "j2", *server).stdout == "jobs/j1 CANCELLED\njobs/j2 CANCELLED\n"
     again = run("jobs", "cancel", "j1", *server)
     assert (again.exit_code, again.stderr) == (1, "chainrule: jobs/j1 has ended\n")

@@ -81,6 +81,10 @@ def test_a_refused_request_names_the_fields(client: Client) -> None:
 
 def test_status_codes_become_exceptions(client: Client) -> None:
     client.create_job(TrainingJobSpec())
+    assert client.pause_job("j1").state == TrainingJob.PAUSED
+    with pytest.raises(FailedPrecondition):
+        client.pause_job("j1")
+    assert client.resume_job("j1").state == TrainingJob.QUEUED
     client.cancel_job("j1")
     client.upload_dataset(b"npz", "a")
     with pytest.raises(FailedPrecondition, match="jobs/j1 has ended"):

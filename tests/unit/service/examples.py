@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from service.jobs.job import Event, Job, Progress, Queued, StateChanged, advance
+from service.jobs.job import Event, Job, Queued, StateChanged, advance
 from service.jobs.jobs import Jobs
 from service.jobs.spec import JobSpec
 from service.jobs.store import JobStore
@@ -19,7 +19,6 @@ from worker.initializers import Initializer
 from worker.layers import Dense, ReLU
 from worker.losses import SoftmaxCrossEntropy
 from worker.network import Network
-from worker.shards import Shards
 from worker.task import Data, Task
 
 ROWS, FEATURES, CLASSES = 30, 4, 3
@@ -39,14 +38,15 @@ SPEC = JobSpec(
     shards=3,
     workers=2,
     seed=1,
+    max_workers=2,
+    shuffle_window=0,
 )
 """24 rows to train on in 4 steps an epoch, the last of 3 rows: 12 steps in all."""
 
 _random = np.random.default_rng(2)
-DATA = Data(
-    _random.standard_normal((ROWS, FEATURES)).astype(np.float32),
-    _random.integers(CLASSES, size=ROWS),
-)
+INPUTS = _random.standard_normal((ROWS, FEATURES)).astype(np.float32)
+TARGETS = _random.integers(CLASSES, size=ROWS)
+DATA = Data(INPUTS, TARGETS)
 
 
 def spec(**changes: Any) -> JobSpec:
@@ -56,8 +56,7 @@ def spec(**changes: Any) -> JobSpec:
 
 def task(of: JobSpec = SPEC, rows: int = ROWS) -> Task:
     """What workers compute for a specification."""
-    shards = Shards(rows, of.validation_fraction, of.batch_size, of.shards, of.seed)
-    return Task(Network(of.layers, (FEATURES,)), of.loss, shards)
+    return Task(Network(of.layers, (FEATURES,)), of.loss, of.shards_of(rows))
 
 
 def job(*events: Event, of: JobSpec = SPEC, **fields: Any) -> Job:
@@ -73,8 +72,3 @@ def jobs_in(directory: Path) -> Iterator[Jobs]:
     """The jobs stored in a directory."""
     with closing(JobStore(directory / "jobs.sqlite", spec_text())) as store:
         yield Jobs(store)
-
-
-def go_on(_progress: Progress) -> bool:
-    """Takes a job's progress, and lets it go on."""
-    return True

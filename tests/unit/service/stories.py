@@ -12,7 +12,9 @@ from service.jobs.job import (
     Failed,
     IllegalEvent,
     Job,
+    Paused,
     Queued,
+    RolledBack,
     Running,
     Starting,
     State,
@@ -35,16 +37,24 @@ PATHS: dict[str, tuple[State, ...]] = {
     "STARTING": (Starting(),),
     "RUNNING": (Starting(), Running()),
     "WAITING_FOR_WORKERS": (Starting(), Running(), WAITING),
+    "PAUSED": (Starting(), Running(), Paused()),
     "SUCCEEDED": (Starting(), Running(), SUCCEEDED),
     "FAILED": (FAILED,),
     "CANCELLED": (Cancelled(),),
 }
 """How a job gets into each state."""
 
-CHANGES: tuple[State, ...] = (QUEUED, Starting(), Running(), WAITING, SUCCEEDED, FAILED, Cancelled())
+CHANGES: tuple[State, ...] = (QUEUED, Starting(), Running(), WAITING, Paused(), SUCCEEDED, FAILED, Cancelled())
 
 EPOCH = EpochCompleted(1, 4, 0.5, 0.7, 0.6, None, 0.01, 1.5)
-HAPPENINGS: tuple[Event, ...] = (EPOCH, CheckpointSaved(3), WorkerLost(1, 2, "its process ended"), WorkerJoined(1, 3))
+ROLLED_BACK = RolledBack(6, 4, 0.005, "the loss is NaN")
+HAPPENINGS: tuple[Event, ...] = (
+    EPOCH,
+    CheckpointSaved(3),
+    WorkerLost(1, 2, "its process ended"),
+    WorkerJoined(1, 3, "shared_memory"),
+    ROLLED_BACK,
+)
 
 
 def job_in(state: str) -> Job:
@@ -63,7 +73,8 @@ _events = st.one_of(
     st.builds(EpochCompleted, _counts, _counts, _numbers, _maybe, _maybe, _maybe, _numbers, _numbers),
     st.builds(CheckpointSaved, _counts),
     st.builds(WorkerLost, _counts, _counts, st.text()),
-    st.builds(WorkerJoined, _counts, _counts),
+    st.builds(WorkerJoined, _counts, _counts, st.sampled_from(("shared_memory", "ray_objects"))),
+    st.builds(RolledBack, _counts, _counts, _numbers, st.text()),
 )
 
 

@@ -1,5 +1,7 @@
 """The one function in which a job changes: every state with every event."""
 
+from dataclasses import replace
+from datetime import datetime
 from itertools import product
 
 import pytest
@@ -8,29 +10,34 @@ from hypothesis import given
 from service.jobs.job import (
     STATES,
     CheckpointSaved,
+    EpochCompleted,
     Event,
     IllegalEvent,
     Job,
+    Paused,
     Progress,
     Queued,
+    RolledBack,
     Running,
     Starting,
     State,
     StateChanged,
     WorkerLost,
     advance,
-    is_repeated,
+    is_no_news,
 )
 from tests.unit.service.examples import NOON, SPEC, job
-from tests.unit.service.stories import CHANGES, EPOCH, HAPPENINGS, PATHS, WAITING, job_in, stories
+from tests.unit.service.stories import CHANGES, EPOCH, HAPPENINGS, PATHS, ROLLED_BACK, WAITING, job_in, stories
 
 ENDS = ("SUCCEEDED", "FAILED", "CANCELLED")
 
 MAY_FOLLOW = {
-    "QUEUED": {"STARTING", "FAILED", "CANCELLED"},
-    "STARTING": {"QUEUED", "RUNNING", "FAILED", "CANCELLED"},
-    "RUNNING": {"QUEUED", "WAITING_FOR_WORKERS", "SUCCEEDED", "FAILED", "CANCELLED"},
-    "WAITING_FOR_WORKERS": {"QUEUED", "RUNNING", "FAILED", "CANCELLED"},
+    # Paused and resumed before its trainer heard of it, a job may still come to its end from the queue.
+    "QUEUED": {"STARTING", "PAUSED", "SUCCEEDED", "FAILED", "CANCELLED"},
+    "STARTING": {"QUEUED", "RUNNING", "PAUSED", "FAILED", "CANCELLED"},
+    "RUNNING": {"QUEUED", "WAITING_FOR_WORKERS", "PAUSED", "SUCCEEDED", "FAILED", "CANCELLED"},
+    "WAITING_FOR_WORKERS": {"QUEUED", "RUNNING", "PAUSED", "FAILED", "CANCELLED"},
+    "PAUSED": {"QUEUED", "SUCCEEDED", "FAILED", "CANCELLED"},
     "SUCCEEDED": set(),
     "FAILED": set(),
     "CANCELLED": set(),
@@ -75,8 +82,8 @@ def test_a_job_begins_in_the_queue(event: Event) -> None:
 
 def test_what_events_leave() -> None:
     made = job(StateChanged(Starting()), StateChanged(Running()), *HAPPENINGS, WorkerLost(0, 4, "again"))
-    assert (made.epoch, made.checkpoint_step, made.worker_failures) == (EPOCH, 3, 2)
-    assert (made.started, made.ended, made.last_event) == (NOON, None, 8)
+    assert (made.epoch, made.checkpoint_step, made.worker_failures, made.rolled_back) == (EPOCH, 3, 2, ROLLED_BACK)
+    assert (made.started, made.ended, made.last_event) == (NOON, None, 9)
 
 
 def test_it_started_when_it_first_ran() -> None:
@@ -87,22 +94,49 @@ def test_it_started_when_it_first_ran() -> None:
 
 
 @pytest.mark.parametrize(
-    ("event", "repeated"),
+    ("event", "known"),
     [
         (EPOCH, True),
-        (EPOCH.__class__(2, 8, 0.5, 0.7, 0.6, None, 0.01, 1.5), False),
+        (replace(EPOCH, epoch=2, step=8), False),
         (CheckpointSaved(3), True),
         (CheckpointSaved(2), True),
         (CheckpointSaved(4), False),
         (WorkerLost(1, 2, "its process ended"), False),
+        (ROLLED_BACK, True),
+        (replace(ROLLED_BACK, learning_rate=0.01), True),
+        (replace(ROLLED_BACK, learning_rate=0.0025), False),
         (StateChanged(Running()), False),
     ],
     ids=str,
 )
-def test_events_of_steps_taken_again_are_repeated(event: Event, repeated: bool) -> None:
+def test_events_of_steps_taken_again_are_no_news(event: Event, known: bool) -> None:
     made = job(StateChanged(Starting()), StateChanged(Running()), *HAPPENINGS)
-    assert is_repeated(made, event) == repeated
-    assert not is_repeated(job(), event)
+    assert is_no_news(made, event) == known
+    assert not is_no_news(job(StateChanged(Starting())), event)
+
+
+TOLD = {"STARTING", "RUNNING", "WAITING_FOR_WORKERS", "QUEUED"}
+"""What the one who runs a job may still tell of its state, after the job was taken from it."""
+
+
+@pytest.mark.parametrize(("state", "change"), list(product(STATES, CHANGES)), ids=str)
+def test_what_an_old_trainer_tells_does_not_wake_a_paused_job(state: str, change: State) -> None:
+    no_news = {"PAUSED": TOLD, "QUEUED": TOLD - {"STARTING"}}
+    assert is_no_news(job_in(state), StateChanged(change)) == (change.kind in no_news.get(state, set()))
+
+
+def test_a_job_that_was_not_queued_yet_has_that_as_news() -> None:
+    assert not is_no_news(Job("job-a", "", SPEC, 30, NOON), StateChanged(Queued()))
+
+
+@given(stories())
+def test_what_is_told_twice_is_told_once(story: list[tuple[datetime, Event]]) -> None:
+    """A service that asks again for what it didn't get to confirm changes nothing by it."""
+    made = job()
+    for time, event in story:
+        made = advance(made, event, time)
+        if isinstance(event, EpochCompleted | CheckpointSaved | RolledBack):
+            assert is_no_news(made, event)
 
 
 def test_a_long_story_is_told_from_its_end() -> None:
@@ -122,6 +156,12 @@ def test_steps_are_those_known_live_or_from_events() -> None:
     made = job(StateChanged(Starting()), StateChanged(Running()), *HAPPENINGS)
     assert [made.steps(Progress(step)) for step in (0, 4, 9)] == [4, 4, 9]
     assert made.total_steps == 12
+
+
+def test_only_who_holds_workers_is_at_work() -> None:
+    assert [state for state in STATES if job_in(state).is_at_work] == ["STARTING", "RUNNING", "WAITING_FOR_WORKERS"]
+    resumed = job(*(StateChanged(state) for state in (Starting(), Running(), Paused(), Queued())))
+    assert (resumed.state, resumed.is_at_work, resumed.started) == (Queued(), False, NOON)
 
 
 @given(stories())

@@ -17,6 +17,7 @@ from service.jobs.job import (
     Failed,
     IllegalEvent,
     Job,
+    Paused,
     Progress,
     Queued,
     Running,
@@ -25,10 +26,10 @@ from service.jobs.job import (
 )
 from service.jobs.jobs import Jobs
 from tests.unit.service.examples import SPEC, jobs_in, spec
-from tests.unit.service.stories import EPOCH, PATHS, SUCCEEDED
+from tests.unit.service.stories import EPOCH, PATHS, ROLLED_BACK, SUCCEEDED, WAITING
 
 RUNNING = (StateChanged(Starting()), StateChanged(Running()))
-SETTLED = {"QUEUED": True, "STARTING": True, "RUNNING": True, "WAITING_FOR_WORKERS": True}
+ACTIVE = ("QUEUED", "STARTING", "RUNNING", "WAITING_FOR_WORKERS", "PAUSED")
 """The states in which a job may be cancelled, and not deleted; in the others it is the other way round."""
 
 
@@ -94,12 +95,12 @@ def test_a_request_id_is_free_again_once_its_job_is_deleted(jobs: Jobs) -> None:
 @pytest.mark.parametrize("state", PATHS)
 def test_what_may_be_cancelled_and_what_deleted(jobs: Jobs, state: str) -> None:
     made = create(jobs, *map(StateChanged, PATHS[state]))
-    refused, allowed = (jobs.delete, jobs.cancel) if state in SETTLED else (jobs.cancel, jobs.delete)
+    refused, allowed = (jobs.delete, jobs.cancel) if state in ACTIVE else (jobs.cancel, jobs.delete)
     with pytest.raises(FailedPrecondition, match=f"{made.name}.*{state}"):
         refused(made.id)
     assert jobs.get(made.id) == made
     allowed(made.id)
-    if state in SETTLED:
+    if state in ACTIVE:
         assert jobs.get(made.id).state == Cancelled()
         assert numbers(jobs, made.id) == list(range(1, made.last_event + 2))
     else:
@@ -108,28 +109,76 @@ def test_what_may_be_cancelled_and_what_deleted(jobs: Jobs, state: str) -> None:
 
 
 def test_what_is_not_there(jobs: Jobs) -> None:
-    for call in (jobs.get, jobs.cancel, jobs.delete):
+    for call in (jobs.get, jobs.cancel, jobs.pause, jobs.resume, jobs.delete):
         with pytest.raises(NotFound, match="there is no job jobs/nobody"):
             call("nobody")
     assert not jobs.record("nobody", StateChanged(Starting()))
-    assert not jobs.set_progress("nobody", Progress(1))
+    jobs.set_progress("nobody", Progress(1))
+    assert jobs.progress("nobody") == Progress()
 
 
 @pytest.mark.parametrize("event", [EPOCH, CheckpointSaved(9), StateChanged(SUCCEEDED)], ids=str)
 def test_who_runs_a_job_that_was_cancelled_learns_it(jobs: Jobs, event: Event) -> None:
     made = jobs.cancel(create(jobs, *RUNNING).id)
     assert not jobs.record(made.id, event)
-    assert not jobs.set_progress(made.id, Progress(9))
-    assert (jobs.get(made.id), jobs.progress(made.id)) == (made, Progress())
+    assert jobs.get(made.id) == made
     assert numbers(jobs, made.id) == [1, 2, 3, 4]
 
 
 def test_an_illegal_event_changes_nothing(jobs: Jobs) -> None:
-    made = create(jobs)
+    made = create(jobs, *RUNNING)
     with pytest.raises(IllegalEvent):
-        jobs.record(made.id, StateChanged(Running()))
+        jobs.record(made.id, StateChanged(Starting()))
     assert jobs.get(made.id) == made
-    assert numbers(jobs, made.id) == [1]
+    assert numbers(jobs, made.id) == [1, 2, 3]
+
+
+def test_a_batch_is_taken_whole_or_not_at_all(jobs: Jobs) -> None:
+    """And those who watch hear of it once."""
+    made = create(jobs, *RUNNING)
+    told: list[str] = []
+    jobs.listen(told.append)
+    with pytest.raises(IllegalEvent):
+        jobs.record(made.id, EPOCH, CheckpointSaved(4), StateChanged(Starting()))
+    assert (jobs.get(made.id), numbers(jobs, made.id), told) == (made, [1, 2, 3], [])
+    assert jobs.record(made.id, EPOCH, EPOCH, CheckpointSaved(4), CheckpointSaved(2), StateChanged(WAITING))
+    assert (numbers(jobs, made.id), told) == ([1, 2, 3, 4, 5, 6], [made.id])
+    assert jobs.get(made.id).epoch == EPOCH
+
+
+@pytest.mark.parametrize("state", PATHS)
+def test_what_may_be_paused_and_what_resumed(jobs: Jobs, state: str) -> None:
+    made = create(jobs, *map(StateChanged, PATHS[state]))
+    for call, allowed, after in (
+        (jobs.resume, state == "PAUSED", Queued()),
+        (jobs.pause, state in ACTIVE, Paused()),
+    ):
+        if allowed:
+            assert call(made.id).state == after
+        else:
+            with pytest.raises(FailedPrecondition, match=f"{made.name} is {state}"):
+                call(made.id)
+
+
+def test_a_paused_job_hears_nothing_of_its_old_trainer_but_how_it_ended(jobs: Jobs) -> None:
+    made = create(jobs, *RUNNING)
+    paused = jobs.pause(made.id)
+    for state in (Running(), WAITING, Queued("its trainer was lost"), Starting()):
+        assert jobs.record(made.id, StateChanged(state))
+        assert jobs.get(made.id) == paused
+    assert jobs.record(made.id, EPOCH, CheckpointSaved(4))
+    assert jobs.resume(made.id).state == Queued()
+    assert jobs.record(made.id, StateChanged(Running()))
+    assert jobs.get(made.id).state == Queued()
+    assert jobs.record(made.id, StateChanged(SUCCEEDED))
+    assert jobs.get(made.id).has_ended
+
+
+def test_a_window_that_the_service_chose_does_not_make_a_repeated_request_another_one(jobs: Jobs) -> None:
+    made = jobs.create(spec(shuffle_window=7), 30, "a job", "r-1")
+    assert jobs.requested(spec(shuffle_window=None), "a job", "r-1") == made
+    with pytest.raises(AlreadyExists):
+        jobs.requested(spec(shuffle_window=8), "a job", "r-1")
 
 
 def test_steps_taken_again_are_no_news(jobs: Jobs) -> None:
@@ -159,8 +208,8 @@ def test_after_a_restart_what_was_under_way_is_queued(jobs: Jobs, tmp_path: Path
     with jobs_in(tmp_path) as restarted:
         restarted.requeue_interrupted()
         kinds = [job.state.kind for job in restarted.all()]
-        assert kinds == ["QUEUED", "QUEUED", "QUEUED", "QUEUED", "SUCCEEDED", "FAILED", "CANCELLED"]
-        assert [job.last_event for job in restarted.all()] == [1, 3, 4, 5, 4, 2, 2]
+        assert kinds == ["QUEUED", "QUEUED", "QUEUED", "QUEUED", "PAUSED", "SUCCEEDED", "FAILED", "CANCELLED"]
+        assert [job.last_event for job in restarted.all()] == [1, 3, 4, 5, 4, 4, 2, 2]
         states = [job.state for job in restarted.all()[:4]]
         assert [state.reason != "" for state in states if isinstance(state, Queued)] == [False, True, True, True]
         before = restarted.all()
@@ -170,7 +219,7 @@ def test_after_a_restart_what_was_under_way_is_queued(jobs: Jobs, tmp_path: Path
 
 def test_progress_goes_with_the_job(jobs: Jobs) -> None:
     made = create(jobs, *RUNNING)
-    assert jobs.set_progress(made.id, Progress(3, 0.5, 10, 2))
+    jobs.set_progress(made.id, Progress(3, 0.5, 10, 2))
     assert jobs.progress(made.id) == Progress(3, 0.5, 10, 2)
     jobs.delete(jobs.cancel(made.id).id)
     assert jobs.progress(made.id) == Progress()
@@ -185,6 +234,9 @@ OPERATIONS: list[Callable[[Jobs, str], object]] = [
     lambda jobs, job: jobs.record(job, CheckpointSaved(7)),
     lambda jobs, job: jobs.record(job, StateChanged(SUCCEEDED)),
     lambda jobs, job: jobs.record(job, StateChanged(Failed("INTERNAL", "it broke"))),
+    lambda jobs, job: jobs.record(job, EPOCH, CheckpointSaved(9), ROLLED_BACK),
+    lambda jobs, job: jobs.pause(job),
+    lambda jobs, job: jobs.resume(job),
     lambda jobs, job: jobs.cancel(job),
     lambda jobs, job: jobs.delete(job),
     lambda jobs, _: jobs.requeue_interrupted(),

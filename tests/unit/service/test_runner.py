@@ -1,265 +1,341 @@
-"""A job from its turn to its end; and whatever goes wrong, a reason for it."""
+"""A job from its turn to its end: its events durable, whatever is asked of it meanwhile, and whoever dies."""
 
-import errno
-import hashlib
-import io
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from service.cluster.local_pool import LocalPool
-from service.cluster.pool import PoolError, WorkerPool, Workers
-from service.data.datasets import Datasets
-from service.jobs.job import Cancelled, Failed, Job, Queued, Succeeded
+from service.cluster.cluster import Cluster, Room
+from service.cluster.local_cluster import LocalCluster
+from service.data.datasets import Dataset, Datasets
+from service.jobs.job import (
+    CheckpointSaved,
+    EpochCompleted,
+    Event,
+    Failed,
+    Job,
+    Paused,
+    Progress,
+    Queued,
+    Running,
+    StateChanged,
+    Succeeded,
+)
 from service.jobs.jobs import Jobs
+from service.jobs.scheduler import Scheduler, Share
 from service.jobs.spec import JobSpec
-from service.models.registry import Models
-from service.training.optimizers import Sgd
-from service.training.runner import Runner
+from service.models.registry import Models, parameters_sha256
+from service.training.outbox import Posted
+from service.training.runner import MOST_RESTARTS, Runner
+from service.training.session import Halted, News, Order, Training
+from service.training.timing import Timing
 from service.training.trainer import Policy
 from service.wire.job import layers_json
-from tests.unit.service.examples import DATA, ROWS, SPEC, jobs_in, spec, task
-from tests.unit.service.test_trainer import BITS, EPOCHS, undisturbed
-from tests.unit.service.unreliable import GatedPool, UnreliableWorkers
-from worker.task import Data, Task
+from tests.unit.service.examples import INPUTS, SPEC, TARGETS, jobs_in, spec
+from tests.unit.service.stories import EPOCH
+from tests.unit.service.training_run import BITS, EPOCHS
+from tests.unit.service.unreliable import DyingCluster, GatedCluster
+from tests.unit.service.waiting import eventually
+from worker.task import Data
+
+DIGEST = parameters_sha256(np.frombuffer(BITS, np.float32))
 
 
 @dataclass
-class ScriptedPool:
-    """Gives the workers that a test makes, or raises what it says."""
-
-    make: Callable[[Task, Data, int], Workers]
-
-    def capacity(self) -> int:
-        return 4
-
-    @contextmanager
-    def open(self, task: Task, data: Data, workers: int) -> Iterator[Workers]:
-        yield self.make(task, data, workers)
-
-
-@dataclass
-class Bench:
-    """Everything a runner needs, on one directory."""
+class Service:
+    """All that runs jobs, on one directory."""
 
     jobs: Jobs
+    runner: Runner
     directory: Path
-    policy: Policy = field(default_factory=lambda: Policy(0.0, 0.05))
-
-    def __post_init__(self) -> None:
-        self.datasets = Datasets(self.directory / "datasets", 10**6)
-        self.models = Models(self.directory / "models")
-        if not self.datasets.all():
-            self.upload()
-
-    def upload(self) -> None:
-        file = io.BytesIO()
-        np.savez(file, x=DATA.inputs, y=DATA.targets)
-        data = file.getvalue()
-        with self.datasets.receive(len(data)) as part:
-            part.write(0, data)
-            self.datasets.add(SPEC.dataset, part, hashlib.sha256(data).hexdigest())
-
-    def runner(self, pool: WorkerPool | None = None) -> Runner:
-        directory = self.directory / "checkpoints"
-        return Runner(self.jobs, self.datasets, self.models, pool or LocalPool(), self.policy, directory, layers_json)
+    changed: threading.Event = field(default_factory=threading.Event)
 
     def create(self, of: JobSpec = SPEC) -> str:
-        return self.jobs.create(of, ROWS, "", "").id
+        return self.jobs.create(of, 30, "a job", "").id
 
-    def run(self, of: JobSpec = SPEC, pool: WorkerPool | None = None) -> Job:
-        job_id = self.create(of)
-        self.runner(pool).run(job_id)
+    def run(self, job_id: str, share: Share | None = None) -> Job:
+        self.runner.run(job_id, share or self.share())
         return self.jobs.get(job_id)
 
-    def checkpoints(self, job: Job) -> list[str]:
-        return sorted(path.name for path in (self.directory / "checkpoints" / job.id).glob("step-*"))
+    def share(self, workers: int = 2) -> Share:
+        return Share(workers, self.changed.set)
+
+    def states(self, job_id: str) -> list[str]:
+        events = [record.event for record in self.jobs.events(job_id, 0, -1)]
+        return [event.state.kind for event in events if isinstance(event, StateChanged)]
+
+    def epochs(self, job_id: str) -> list[EpochCompleted]:
+        events = [record.event for record in self.jobs.events(job_id, 0, -1)]
+        return [replace(event, duration_seconds=0.0) for event in events if isinstance(event, EpochCompleted)]
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    with jobs_in(tmp_path) as jobs:
-        yield Bench(jobs, tmp_path)
+@contextmanager
+def service(directory: Path, cluster: Cluster, checkpoint_seconds: float = 0.0) -> Iterator[Service]:
+    datasets = Datasets(directory / "datasets", 1 << 20)
+    if not datasets.all():
+        np.savez(directory / "flowers.npz", x=INPUTS, y=TARGETS)
+        content = (directory / "flowers.npz").read_bytes()
+        with datasets.receive(len(content)) as upload:
+            upload.write(0, content)
+            datasets.add("flowers", upload, upload.sha256)
+    with jobs_in(directory) as jobs:
+        models = Models(directory / "models")
+        policy = Policy(checkpoint_seconds, wait_seconds=5.0)
+        runner = Runner(jobs, datasets, models, cluster, policy, directory / "checkpoints", layers_json)
+        yield Service(jobs, runner, directory)
 
 
-def kinds(bench: Bench, job: Job) -> list[str]:
-    return [
-        state.kind if (state := getattr(record.event, "state", None)) else record.event.kind
-        for record in bench.jobs.events(job.id, 0, -1)
+def assert_well(made: Job, of: Service) -> None:
+    """It has the bits of the undisturbed run, each epoch told once, and is the same after a restart."""
+    assert isinstance(made.state, Succeeded), made
+    assert made.state.parameters_sha256 == DIGEST
+    assert of.epochs(made.id) == EPOCHS
+    numbers = [record.number for record in of.jobs.events(made.id, 0, -1)]
+    assert numbers == list(range(1, made.last_event + 1))
+    with jobs_in(of.directory) as restarted:
+        assert restarted.get(made.id) == made
+
+
+def test_a_job_runs_to_its_end(tmp_path: Path) -> None:
+    with service(tmp_path, LocalCluster()) as of:
+        made = of.run(of.create())
+        assert_well(made, of)
+        assert of.states(made.id) == ["QUEUED", "STARTING", "RUNNING", "SUCCEEDED"]
+        assert made.steps(of.jobs.progress(made.id)) == 12
+
+
+@dataclass
+class ScriptedCluster:
+    """Its trainer tells what it was told to, all at once, and halts."""
+
+    events: Sequence[Event]
+    acknowledged: list[int] = field(default_factory=list)
+
+    def room(self) -> Room:
+        return LocalCluster().room()
+
+    def missing(self) -> str:
+        return ""
+
+    @contextmanager
+    def train(self, order: Order, dataset: Dataset, data: Data, workers: int) -> Iterator[Training]:  # noqa: ARG002
+        yield self
+
+    def news(self, acknowledged: int, timeout: float) -> News:  # noqa: ARG002
+        self.acknowledged.append(acknowledged)
+        posted = [Posted(number, event) for number, event in enumerate(self.events, 1) if number > acknowledged]
+        return News(posted, Progress(), Timing(), None if posted else Halted())
+
+    def halt(self) -> None:
+        """It ends by itself."""
+
+    def lend(self, workers: int) -> None:
+        """It needs none."""
+
+
+def test_news_become_durable_in_one_go(tmp_path: Path) -> None:
+    """In one transaction: those who watch hear of it once, and all have one time. What is known is left out."""
+    told: list[str] = []
+    events: list[Event] = [
+        EPOCH,
+        CheckpointSaved(4),
+        StateChanged(Running()),
+        EPOCH,
+        CheckpointSaved(3),
+        CheckpointSaved(5),
     ]
+    cluster = ScriptedCluster(events)
+    with service(tmp_path, cluster) as of:
+        job_id = of.create()
+        of.jobs.listen(told.append)
+        of.run(job_id)
+        records = of.jobs.events(job_id, 0, -1)
+    assert [record.event for record in records[2:-1]] == [*events[:3], CheckpointSaved(5)]
+    assert len({record.time for record in records[2:-1]}) == 1
+    assert len(told) == 3  # that it starts, the news, and that it is queued again
+    assert cluster.acknowledged == [0, 6]
 
 
-def test_a_job_that_succeeds_leaves_a_model(bench: Bench) -> None:
-    bench.policy = Policy(1e9, 1.0)
-    job = bench.run()
-    assert isinstance(job.state, Succeeded)
-    assert kinds(bench, job) == ["QUEUED", "STARTING", "RUNNING", *["epoch_completed"] * 3, "SUCCEEDED"]
-    last = EPOCHS[-1]
-    assert job.state.parameters_sha256 == hashlib.sha256(BITS).hexdigest()
-    assert (job.state.training_loss, job.state.training_accuracy) == (last.training_loss, last.training_accuracy)
-    assert (job.state.validation_loss, job.state.validation_accuracy) == (
-        last.validation_loss,
-        last.validation_accuracy,
-    )
-    assert job.state.duration_seconds > 0
-    model = bench.models.get(job.id)
-    assert (model.parameters_sha256, model.validation_loss) == (job.state.parameters_sha256, last.validation_loss)
+def test_a_job_that_was_paused_in_its_last_moment_in_the_queue_does_not_start(tmp_path: Path) -> None:
+    cluster = GatedCluster()
+    with service(tmp_path, cluster) as of:
+        for end in (of.jobs.pause, of.jobs.cancel):
+            job_id = of.create()
+            end(job_id)
+            before = of.jobs.get(job_id)
+            assert of.run(job_id) == before
+        assert cluster.lent == []
 
 
-def test_a_job_goes_on_after_a_stop_with_the_same_bits(bench: Bench) -> None:
-    pool = GatedPool()
-    runner, job_id = bench.runner(pool), bench.create()
-    thread = threading.Thread(target=runner.run, args=(job_id,))
+@contextmanager
+def running(of: Service, job_id: str, share: Share | None = None) -> Iterator[threading.Thread]:
+    thread = threading.Thread(target=of.run, args=(job_id, share), daemon=True)
     thread.start()
-    assert pool.entered.wait(10)
-    runner.stop()
-    pool.gate.set()
-    thread.join(10)
-    stopped = bench.jobs.get(job_id)
-    assert stopped.state == Queued("goes on when the coordinator, which was stopped, starts again")
-    assert bench.checkpoints(stopped) == ["step-000000000001.safetensors"]
-    bench.runner().run(job_id)
-    ended = bench.jobs.get(job_id).state
-    assert isinstance(ended, Succeeded)
-    assert ended.parameters_sha256 == hashlib.sha256(BITS).hexdigest()
+    try:
+        yield thread
+    finally:
+        thread.join(20)
+        assert not thread.is_alive()
 
 
-def raises(error: Exception) -> ScriptedPool:
-    def make(_task: Task, _data: Data, _workers: int) -> Workers:
-        raise error
-
-    return ScriptedPool(make)
-
-
-LOSES_ALL = ScriptedPool(lambda t, data, n: UnreliableWorkers(t, data, n, {3: range(n)}, comes_back=lambda: False))
-
-FAILURES: list[tuple[WorkerPool, JobSpec, str, str]] = [
-    (
-        LocalPool(),
-        spec(learning_rate=1e30, optimizer=Sgd()),
-        "TRAINING_DIVERGED",
-        "A smaller learning rate usually helps",
-    ),
-    (LOSES_ALL, SPEC, "WORKERS_LOST", "all workers were lost, and none came back within 0.05 seconds"),
-    (raises(PoolError("no worker started")), SPEC, "WORKERS_LOST", "no worker started"),
-    (raises(OSError(errno.ENOSPC, "secret")), SPEC, "STORAGE_FULL", "the disk is full; the last checkpoint"),
-    (
-        raises(OSError(errno.EIO, "secret")),
-        SPEC,
-        "STORAGE_FAILED",
-        "can't be read or written; the service's log says more",
-    ),
-    (raises(RuntimeError("secret")), SPEC, "INTERNAL", "an error in the service itself; its log says more"),
-    (raises(MemoryError("secret")), SPEC, "INTERNAL", "an error in the service itself"),
-    (LocalPool(), spec(dataset="gone"), "DATASET_NOT_FOUND", "there is no dataset datasets/gone"),
-]
+def test_a_paused_job_lets_go_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    cluster = GatedCluster()
+    with service(tmp_path, cluster, checkpoint_seconds=1e9) as of:
+        job_id = of.create()
+        with running(of, job_id):
+            assert cluster.entered.wait(10)
+            of.jobs.pause(job_id)
+            threading.Timer(0.5, cluster.gate.set).start()
+        paused = of.jobs.get(job_id)
+        assert (paused.state, paused.checkpoint_step) == (Paused(), 1)
+        of.jobs.resume(job_id)
+        assert_well(of.run(job_id), of)
+        assert of.states(job_id)[-5:] == ["PAUSED", "QUEUED", "STARTING", "RUNNING", "SUCCEEDED"]
 
 
-@pytest.mark.parametrize(("pool", "of", "reason", "told"), FAILURES, ids=[f"{r}: {t[:20]}" for *_, r, t in FAILURES])
-def test_whatever_goes_wrong_has_a_reason(pool: WorkerPool, of: JobSpec, reason: str, told: str, bench: Bench) -> None:
-    job = bench.run(of, pool)
-    assert isinstance(job.state, Failed)
-    assert job.state.reason == reason
-    assert told in job.state.message
-    assert "secret" not in job.state.message
-    assert bench.models.all() == []
+def test_paused_and_resumed_at_once_it_begins_again_in_the_queue(tmp_path: Path) -> None:
+    cluster = GatedCluster()
+    with service(tmp_path, cluster) as of:
+        job_id = of.create()
+        with running(of, job_id):
+            assert cluster.entered.wait(10)
+            of.jobs.pause(job_id)
+            of.jobs.resume(job_id)
+            threading.Timer(0.5, cluster.gate.set).start()
+        assert of.jobs.get(job_id).state == Queued()
+        assert_well(of.run(job_id), of)
 
 
-def test_a_job_that_fails_keeps_its_checkpoints(bench: Bench) -> None:
-    assert bench.checkpoints(bench.run(SPEC, LOSES_ALL))[-1] == "step-000000000003.safetensors"
+def test_pausing_is_no_loss_however_often(tmp_path: Path) -> None:
+    """Each time at the same step."""
+    of_job = spec(min_workers=1)
+    with service(tmp_path, GatedCluster(), checkpoint_seconds=1e9) as of:
+        job_id = of.create(of_job)
+    for _ in range(2 * MOST_RESTARTS):
+        cluster = GatedCluster()
+        with service(tmp_path, cluster) as of:
+            with running(of, job_id):
+                assert cluster.entered.wait(10)
+                of.jobs.pause(job_id)
+                threading.Timer(0.3, cluster.gate.set).start()
+            assert of.jobs.get(job_id).state == Paused()
+            of.jobs.resume(job_id)
+    with service(tmp_path, LocalCluster()) as of:
+        assert_well(of.run(job_id), of)
 
 
-def test_a_job_cancelled_in_the_queue_is_not_run(bench: Bench) -> None:
-    job_id = bench.create()
-    bench.jobs.cancel(job_id)
-    bench.runner(raises(AssertionError("it was run"))).run(job_id)
-    assert bench.jobs.get(job_id).state == Cancelled()
+def test_a_cancelled_job_stays_cancelled_whatever_its_trainer_tells(tmp_path: Path) -> None:
+    cluster = GatedCluster()
+    with service(tmp_path, cluster) as of:
+        job_id = of.create()
+        with running(of, job_id):
+            assert cluster.entered.wait(10)
+            cancelled = of.jobs.cancel(job_id)
+            cluster.gate.set()
+        assert of.jobs.get(job_id) == cancelled
+        of.jobs.delete(job_id)
+        eventually(lambda: not (tmp_path / "checkpoints" / job_id).exists())
 
 
-@pytest.mark.parametrize("delete", [False, True])
-def test_a_job_cancelled_in_a_step_takes_no_other(delete: bool, bench: Bench) -> None:
-    """And one that is deleted on top leaves nothing behind, though it was about to write a checkpoint."""
-    pool = GatedPool()
-    job_id, runner = bench.create(spec(epochs=1000)), bench.runner(pool)
-    thread = threading.Thread(target=runner.run, args=(job_id,))
-    thread.start()
-    assert pool.entered.wait(10)
-    bench.jobs.cancel(job_id)
-    if delete:
-        bench.jobs.delete(job_id)
-    pool.gate.set()
-    thread.join(10)
-    assert not thread.is_alive()
-    assert bench.jobs.has(job_id) != delete
-    assert list((bench.directory / "checkpoints").glob("*")) == []
-    assert bench.models.all() == []
-    assert (job_id in runner.timings) != delete
+def test_requests_in_quick_succession_end_in_what_the_last_one_asked(tmp_path: Path) -> None:
+    """From several threads, while the scheduler starts it again and again."""
+    with service(tmp_path, LocalCluster()) as of:
+        scheduler = Scheduler(of.jobs, lambda: 4, of.runner.run)
+        scheduler.start()
+        ids = [of.create(spec(epochs=400)) for _ in range(2)]
 
-
-def test_deleting_a_job_removes_its_checkpoints_and_keeps_its_model(bench: Bench) -> None:
-    runner, job_id = bench.runner(), bench.create()
-    runner.run(job_id)
-    assert bench.checkpoints(bench.jobs.get(job_id))
-    assert job_id in runner.timings
-    bench.jobs.delete(job_id)
-    assert list((bench.directory / "checkpoints").glob("*")) == []
-    assert job_id not in runner.timings
-    assert [model.id for model in bench.models.all()] == [job_id]
-
-
-def test_jobs_at_once_do_not_disturb_each_other(bench: Bench) -> None:
-    specs = [spec(seed=seed, shards=1 + seed, workers=1) for seed in range(4)]
-    runner, ids = bench.runner(), [bench.create(of) for of in specs]
-    threads = [threading.Thread(target=runner.run, args=(job_id,)) for job_id in ids]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    expected = [hashlib.sha256(undisturbed(of)[0]).hexdigest() for of in specs]
-    ended: list[Any] = [bench.jobs.get(job_id).state for job_id in ids]
-    assert [state.parameters_sha256 for state in ended] == expected
-
-
-def test_a_crash_after_the_model_was_made(bench: Bench) -> None:
-    """The last event was not written; the job is run again, and finds its model."""
-    pool = GatedPool()
-    pool.gate.set()
-    job_id = bench.create()
-    bench.models.add(
-        job_id, task().network, "{}", np.frombuffer(BITS, np.float32), (None, None), bench.jobs.get(job_id).created
-    )
-    bench.runner(pool).run(job_id)
-    state = bench.jobs.get(job_id).state
-    assert isinstance(state, Succeeded)
-    assert state.parameters_sha256 == bench.models.get(job_id).parameters_sha256
-
-
-def test_pools_are_left(bench: Bench) -> None:
-    """Whatever the end, the workers are ended too."""
-    left: list[bool] = []
-
-    @dataclass
-    class Watched:
-        inner: WorkerPool
-
-        def capacity(self) -> int:
-            return self.inner.capacity()
-
-        @contextmanager
-        def open(self, task: Task, data: Data, workers: int) -> Iterator[Workers]:
-            opened: AbstractContextManager[Workers] = self.inner.open(task, data, workers)
-            with opened as made:
+        def ask(seed: int) -> None:
+            random = np.random.default_rng(seed)
+            for _ in range(25):
+                call = (of.jobs.pause, of.jobs.resume)[int(random.integers(2))]
                 try:
-                    yield made
-                finally:
-                    left.append(True)
+                    call(ids[int(random.integers(2))])
+                except Exception as error:
+                    assert type(error).__name__ == "FailedPrecondition"  # noqa: PT017
+                threading.Event().wait(float(random.random() / 50))
 
-    for pool, of in ((LocalPool(), SPEC), (LocalPool(), replace(SPEC, learning_rate=1e30)), (LOSES_ALL, SPEC)):
-        bench.run(of, Watched(pool))
-    assert left == [True] * 3
+        threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for job_id, last in zip(ids, (of.jobs.cancel, of.jobs.pause), strict=True):
+            if not isinstance(of.jobs.get(job_id).state, Paused):
+                last(job_id)
+            elif last == of.jobs.cancel:
+                of.jobs.cancel(job_id)
+        scheduler.stop(20)
+        assert [of.jobs.get(job_id).state.kind for job_id in ids] == ["CANCELLED", "PAUSED"]
+        for job_id in ids:
+            numbers = [epoch.epoch for epoch in of.epochs(job_id)]
+            assert numbers == list(range(1, len(numbers) + 1))
+
+
+def run_until_it_ends(of: Service, job_id: str) -> Job:
+    made = of.run(job_id)
+    for _ in range(50):
+        if made.has_ended:
+            break
+        assert isinstance(made.state, Queued)
+        assert made.state.reason == "its trainer was lost"
+        made = of.run(job_id)
+    return made
+
+
+@pytest.mark.parametrize("checkpoint_seconds", [0.0, 1e9])
+@pytest.mark.parametrize("steps", [(3,), (0, 5, 1), (2, 2, 2, 2, 2)])
+def test_a_lost_trainer_is_started_again(tmp_path: Path, steps: Sequence[int], checkpoint_seconds: float) -> None:
+    with service(tmp_path, DyingCluster(steps), checkpoint_seconds) as of:
+        assert_well(run_until_it_ends(of, of.create()), of)
+
+
+def test_a_trainer_that_is_lost_again_and_again_ends_the_job(tmp_path: Path) -> None:
+    """Unless it gets further meanwhile."""
+    with service(tmp_path, DyingCluster([0] * 99)) as of:
+        made = run_until_it_ends(of, of.create())
+        assert made.state == Failed(
+            "TRAINER_LOST", f"the job's trainer was lost {MOST_RESTARTS + 1} times after step 0"
+        )
+        assert of.states(made.id).count("STARTING") == MOST_RESTARTS + 1
+    with service(tmp_path, DyingCluster([1] * 11)) as of:
+        assert_well(run_until_it_ends(of, of.create()), of)
+
+
+def test_a_service_that_stops_leaves_its_jobs_in_the_queue(tmp_path: Path) -> None:
+    cluster = GatedCluster()
+    with service(tmp_path, cluster, checkpoint_seconds=1e9) as of:
+        job_id = of.create()
+        with running(of, job_id):
+            assert cluster.entered.wait(10)
+            of.runner.stop()
+            threading.Timer(0.4, cluster.gate.set).start()
+        stopped = of.jobs.get(job_id)
+        assert stopped.state == Queued("goes on when the coordinator, which was stopped, starts again")
+        assert stopped.checkpoint_step == 1
+    with service(tmp_path, LocalCluster()) as of:
+        assert_well(of.run(job_id), of)
+
+
+def test_its_workers_follow_what_the_scheduler_wants(tmp_path: Path) -> None:
+    """Also what it wanted while the trainer was being started."""
+    cluster = GatedCluster()
+    with service(tmp_path, cluster) as of:
+        share = of.share(2)
+        job_id = of.create(spec(max_workers=3))
+        of.jobs.listen(lambda _: setattr(share, "target", max(share.target, 3)) if len(cluster.lent) == 1 else None)
+        with running(of, job_id, share):
+            eventually(lambda: share.held == 3)
+            share.target = 1
+            eventually(lambda: share.held == 1)
+            cluster.gate.set()
+        assert cluster.lent == [2, 3, 1]
+
+
+def test_a_dataset_that_is_gone_is_a_failure_with_its_reason(tmp_path: Path) -> None:
+    with service(tmp_path, LocalCluster()) as of:
+        made = of.run(of.create(spec(dataset="nothing")))
+        assert made.state == Failed("DATASET_NOT_FOUND", "there is no dataset datasets/nothing")

@@ -12,7 +12,7 @@ from service.data.datasets import Dataset
 from service.errors import InvalidArgument
 from service.jobs.spec import JobSpec
 from service.training.task import make_task
-from tests.unit.service.examples import DATA, FEATURES, NOON, SPEC, spec, task
+from tests.unit.service.examples import FEATURES, INPUTS, NOON, SPEC, TARGETS, spec, task
 from worker.arrays import Array
 from worker.layers import Dense, ReLU
 from worker.losses import MeanSquaredError
@@ -23,18 +23,18 @@ def dataset(**columns: Array) -> Dataset:
     return Dataset("flowers", len(next(iter(columns.values()))), described, 1, "", NOON + timedelta())
 
 
-FLOWERS = dataset(x=DATA.inputs, y=DATA.targets)
+FLOWERS = dataset(x=INPUTS, y=TARGETS)
 
 
 def changed(name: str, place: Any, value: float, dtype: type = np.float64) -> Dataset:
     """The flowers with one element changed."""
-    columns: dict[str, Array] = {"x": DATA.inputs.astype(dtype), "y": DATA.targets.astype(dtype)}
+    columns: dict[str, Array] = {"x": INPUTS.astype(dtype), "y": TARGETS.astype(dtype)}
     columns[name][place] = value
     return dataset(**columns)
 
 
 def with_classes(*classes: int) -> Dataset:
-    return dataset(x=DATA.inputs, y=np.resize(classes, len(DATA.targets)))
+    return dataset(x=INPUTS, y=np.resize(classes, len(TARGETS)))
 
 
 REGRESSION = spec(loss=MeanSquaredError())
@@ -58,18 +58,18 @@ MISFITS: list[tuple[JobSpec, Dataset, str, str]] = [
     (spec(), with_classes(-1, 2), TARGET, "'y': has classes from -1 to 2, but the network ends in 3 units"),
     (spec(), changed("y", 0, 1), TARGET, "'y': softmax cross-entropy needs a column of integers"),
     (spec(), changed("y", 0, 1, bool), TARGET, "'y': softmax cross-entropy needs a column of integers"),
-    (spec(), dataset(x=DATA.inputs, y=DATA.targets[:, np.newaxis]), TARGET, "'y': softmax cross-entropy needs"),
+    (spec(), dataset(x=INPUTS, y=TARGETS[:, np.newaxis]), TARGET, "'y': softmax cross-entropy needs"),
     (spec(layers=(Dense(1),)), FLOWERS, TARGET, "'y': softmax cross-entropy needs one logit a class, at least 2"),
     (REGRESSION, FLOWERS, TARGET, "'y': has rows of shape (), but the network ends in (3,); mean squared error"),
     (
         spec(),
-        dataset(x=DATA.inputs.reshape(30, 2, 2), y=DATA.targets),
+        dataset(x=INPUTS.reshape(30, 2, 2), y=TARGETS),
         "network.layers[0].dense",
         DENSE + "(2, 2) reach it; store them flat, as (4,)",
     ),
     (
         spec(layers=(ReLU(), Dense(3))),
-        dataset(x=DATA.targets, y=DATA.targets),
+        dataset(x=TARGETS, y=TARGETS),
         "network.layers[1].dense",
         DENSE + "() reach it",
     ),
@@ -94,7 +94,7 @@ MISFITS: list[tuple[JobSpec, Dataset, str, str]] = [
     ),
     (
         spec(),
-        dataset(x=DATA.inputs[:1], y=DATA.targets[:1]),
+        dataset(x=INPUTS[:1], y=TARGETS[:1]),
         "data.validation_fraction",
         "must be 0, since the dataset has a single row",
     ),
@@ -122,12 +122,12 @@ def test_all_that_does_not_fit_is_named_at_once() -> None:
     ("of", "data"),
     [
         (SPEC, FLOWERS),
-        (SPEC, dataset(x=DATA.inputs, y=DATA.targets.astype(np.uint8))),
-        (SPEC, dataset(x=DATA.inputs > 0, y=DATA.targets)),
+        (SPEC, dataset(x=INPUTS, y=TARGETS.astype(np.uint8))),
+        (SPEC, dataset(x=INPUTS > 0, y=TARGETS)),
         (SPEC, with_classes(0, 1)),
-        (spec(validation_fraction=0.0), dataset(x=DATA.inputs[:1], y=DATA.targets[:1])),
-        (spec(validation_fraction=0.99), dataset(x=DATA.inputs[:2], y=DATA.targets[:2])),
-        (REGRESSION, dataset(x=DATA.inputs, y=np.zeros((30, 3)))),
+        (spec(validation_fraction=0.0), dataset(x=INPUTS[:1], y=TARGETS[:1])),
+        (spec(validation_fraction=0.99), dataset(x=INPUTS[:2], y=TARGETS[:2])),
+        (REGRESSION, dataset(x=INPUTS, y=np.zeros((30, 3)))),
         (replace(REGRESSION, layers=(Dense(1),)), FLOWERS),
         (replace(REGRESSION, layers=(Dense(FEATURES), ReLU()), target_column="x"), FLOWERS),
         (spec(batch_size=10**6, shards=1024), FLOWERS),

@@ -49,7 +49,8 @@ EVENTS = {
     },
     "checkpointSaved": {"step": "3"},
     "workerLost": {"worker": 1, "step": "2", "reason": "its process ended"},
-    "workerJoined": {"worker": 1, "step": "3"},
+    "workerJoined": {"worker": 1, "step": "3", "exchange": "shared_memory"},
+    "rolledBack": {"divergedStep": "6", "step": "4", "learningRate": 0.005, "reason": "the loss is NaN"},
 }
 
 

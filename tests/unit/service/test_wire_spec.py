@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from chainrule.v1 import training_job_pb2 as pb
 from service.errors import InvalidArgument
-from service.jobs.spec import JobSpec
+from service.jobs.spec import JobSpec, OnDivergence
 from service.training.optimizers import Adam, Momentum, Sgd
 from service.wire.job import spec_text
 from service.wire.spec import parse_spec, spec_message
@@ -33,6 +33,7 @@ def specs(draw: st.DrawFn) -> JobSpec:
     batch_size = draw(st.integers(1, 1_000_000))
     losses: list[Loss] = [SoftmaxCrossEntropy(), MeanSquaredError()]
     shards = draw(st.integers(1, min(batch_size, 1024)))
+    workers = draw(st.integers(1, shards))
     return JobSpec(
         dataset=draw(ids),
         input_column=draw(st.text(min_size=1)),
@@ -47,8 +48,15 @@ def specs(draw: st.DrawFn) -> JobSpec:
         epochs=draw(st.integers(1, 1_000_000)),
         batch_size=batch_size,
         shards=shards,
-        workers=draw(st.integers(1, shards)),
+        workers=workers,
         seed=draw(st.integers(0, 2**32 - 1)),
+        min_workers=draw(st.integers(1, workers)),
+        max_workers=draw(st.integers(workers, shards)),
+        priority=draw(st.integers(-100, 100)),
+        on_divergence=draw(st.sampled_from(OnDivergence)),
+        keep_last=draw(st.integers(1, 100)),
+        keep_best=draw(st.booleans()),
+        shuffle_window=draw(st.none() | st.integers(0, 2**40)),
     )
 
 
@@ -97,6 +105,7 @@ def test_defaults_are_those_of_the_contract() -> None:
         shards=4,
         workers=2,
         seed=0,
+        max_workers=2,
     )
 
 

@@ -1,18 +1,23 @@
-"""Workers that are lost on cue: the pool's seam as a cluster behaves on a bad day."""
+"""Workers that are lost on cue: the seam to the cluster as it behaves on a bad day."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
 
-from service.cluster.local_pool import LocalPool
-from service.cluster.pool import Change, Joined, Lost, NoWorkers, Workers
+import numpy as np
+
+from service.cluster.cluster import Room
+from service.cluster.local_cluster import LocalCluster, LocalTraining
+from service.cluster.local_workers import LocalWorkers
+from service.cluster.workers import Change, Joined, Lost, TooFewWorkers
+from service.data.datasets import Dataset
+from service.training.session import Broken, Gone, News, Order, Training
 from worker.arrays import Array
-from worker.gradient import Gradient, Sums
+from worker.blocks import Block, merge
+from worker.gradient import Gradient
 from worker.task import Data, Task
-
-T = TypeVar("T", Gradient, Sums)
 
 REASON = "its process ended"
 
@@ -28,46 +33,71 @@ class UnreliableWorkers:
     """By number of the call: which workers are lost in it, after they were given their shards."""
     comes_back: Callable[[], bool] = lambda: True
     """Whether a wait ends with the workers back."""
+    fewest: int = 1
     calls: int = 0
 
     def __post_init__(self) -> None:
         self._alive = list(range(self.count))
         self._changes: list[Change] = []
+        self._params: Array = np.empty(self.task.network.size, np.float32)
+        self._slots = np.empty((self.task.shards.shards, self.task.network.size), np.float32)
 
-    def gradients(self, params: Array, step: int) -> Sequence[Gradient]:
-        return self._compute(lambda shard: self.task.gradient(self.data, params, step, shard))
+    @property
+    def params(self) -> Array:
+        return self._params
 
-    def evaluate(self, params: Array) -> Sequence[Sums]:
-        return self._compute(lambda shard: self.task.evaluate(self.data, params, shard))
+    def gradients(self, step: int) -> Sequence[Block]:
+        def compute(shard: int) -> Gradient:
+            return self.task.gradient(self.data, self._params, step, shard, self._slots[shard])
+
+        return self._compute(compute)
+
+    def evaluate(self) -> Sequence[Block]:
+        def compute(shard: int) -> Gradient:
+            return Gradient(self._params[:0], self.task.evaluate(self.data, self._params, shard))
+
+        return self._compute(compute)
 
     def ready(self) -> int:
         return len(self._alive)
+
+    def shared(self) -> int:
+        return len(self._alive) // 2
 
     def changes(self) -> Sequence[Change]:
         changes, self._changes = self._changes, []
         return changes
 
     def wait(self, timeout: float) -> bool:
+        if self.ready() >= self.fewest:
+            return True
         if not self.comes_back():
             threading.Event().wait(timeout)
             return False
         self._admit()
         return True
 
+    def close(self) -> None:
+        self._alive.clear()
+
     def _admit(self) -> None:
         for worker in sorted(set(range(self.count)) - set(self._alive)):
             self._alive.append(worker)
-            self._changes.append(Joined(worker))
+            self._changes.append(Joined(worker, "ray_objects"))
 
-    def _compute(self, compute: Callable[[int], T]) -> Sequence[T]:
+    def _compute(self, compute: Callable[[int], Gradient]) -> Sequence[Block]:
         lost = set(self.losses.get(self.calls, ()))
         self.calls += 1
-        if self._alive:
-            self._admit()
-        results: dict[int, T] = {}
-        while missing := [shard for shard in range(self.task.shards.shards) if shard not in results]:
+        self._slots[:] = np.nan  # what was answered before is the caller's no more
+        if self.ready() < self.fewest:
+            raise TooFewWorkers
+        self._admit()
+        shards = self.task.shards.shards
+        done: set[int] = set()
+        results: list[Block] = []
+        while missing := [shard for shard in range(shards) if shard not in done]:
             if not self._alive:
-                raise NoWorkers
+                raise TooFewWorkers
             share = len(self._alive)
             # The last worker answers first: the order of arrival must not matter.
             for place, worker in reversed(list(enumerate(self._alive))):
@@ -75,55 +105,128 @@ class UnreliableWorkers:
                     self._alive.remove(worker)
                     self._changes.append(Lost(worker, REASON))
                 else:
-                    results.update({shard: compute(shard) for shard in missing[place::share]})
-        return [results[shard] for shard in range(self.task.shards.shards)]
+                    part = missing[place::share]
+                    results += merge([Block(shard, 1, compute(shard)) for shard in part], shards)
+                    done.update(part)
+        return results
 
 
 @dataclass
-class GatedPool:
-    """A pool whose steps wait until they are let through, so that a test decides how far a job is."""
+class GatedCluster:
+    """A cluster whose steps wait until they are let through, so that a test decides how far a job is."""
 
     slots: int = 4
     gate: threading.Event = field(default_factory=threading.Event)
-    """Open, it lets every step through."""
     entered: threading.Event = field(default_factory=threading.Event)
     """Set once a step waits at the gate."""
     tickets: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    lent: list[int] = field(default_factory=list)
+    """With how many workers trainers were started, and how many they were given later."""
 
     def let_through(self, steps: int) -> None:
         """Lets some steps through, whosever they are."""
         self.tickets.release(steps)
 
-    def capacity(self) -> int:
-        return self.slots
+    def room(self) -> Room:
+        return LocalCluster(self.slots).room()
+
+    def missing(self) -> str:
+        return ""
 
     @contextmanager
-    def open(self, task: Task, data: Data, workers: int) -> Iterator[Workers]:
-        with LocalPool(self.slots).open(task, data, workers) as inner:
-            yield GatedWorkers(inner, self)
+    def train(self, order: Order, dataset: Dataset, data: Data, workers: int) -> Iterator[Training]:  # noqa: ARG002
+        self.lent.append(workers)
+        training = GatedTraining(
+            order, GatedWorkers(order.task, data, workers, self.gate, self.entered, self.tickets), self.lent
+        )
+        try:
+            yield training
+        finally:
+            training.halt()
+
+
+class GatedTraining(LocalTraining):
+    """Notes how many workers it is given."""
+
+    def __init__(self, order: Order, workers: LocalWorkers, lent: list[int]) -> None:
+        super().__init__(order, workers)
+        self._lent = lent
+
+    def lend(self, workers: int) -> None:
+        self._lent.append(workers)
+        super().lend(workers)
+
+
+class GatedWorkers(LocalWorkers):
+    """Workers that compute a gradient only while the gate is open, or for a ticket."""
+
+    def __init__(
+        self,
+        task: Task,
+        data: Data,
+        count: int,
+        gate: threading.Event,
+        entered: threading.Event,
+        tickets: threading.Semaphore | None = None,
+    ) -> None:
+        super().__init__(task, data, count)
+        self._gate = gate
+        self._entered = entered
+        self._tickets = tickets or threading.Semaphore(0)
+
+    def gradients(self, step: int) -> Sequence[Block]:
+        self._entered.set()
+        deadline = time.monotonic() + 30
+        while not self._gate.is_set() and not self._tickets.acquire(timeout=0.01):
+            assert time.monotonic() < deadline
+        return super().gradients(step)
 
 
 @dataclass
-class GatedWorkers:
-    """Workers that compute a gradient only once their pool lets them."""
+class DyingCluster:
+    """A cluster whose trainers die, the first ones at least, and take along what they had not told yet."""
 
-    inner: Workers
-    pool: GatedPool
+    steps: Sequence[int]
+    """How many steps each of the first trainers takes before it dies."""
+    started: int = 0
 
-    def gradients(self, params: Array, step: int) -> Sequence[Gradient]:
-        self.pool.entered.set()
-        while not self.pool.gate.is_set() and not self.pool.tickets.acquire(timeout=0.01):
-            pass
-        return self.inner.gradients(params, step)
+    def room(self) -> Room:
+        return LocalCluster().room()
 
-    def evaluate(self, params: Array) -> Sequence[Sums]:
-        return self.inner.evaluate(params)
+    def missing(self) -> str:
+        return ""
 
-    def ready(self) -> int:
-        return self.inner.ready()
+    @contextmanager
+    def train(self, order: Order, dataset: Dataset, data: Data, workers: int) -> Iterator[Training]:  # noqa: ARG002
+        dies = self.steps[self.started] if self.started < len(self.steps) else None
+        self.started += 1
+        training: Training = DyingTraining(order, DyingWorkers(order.task, data, workers, dies))
+        try:
+            yield training
+        finally:
+            training.halt()
 
-    def changes(self) -> Sequence[Change]:
-        return self.inner.changes()
 
-    def wait(self, timeout: float) -> bool:
-        return self.inner.wait(timeout)
+class DyingWorkers(LocalWorkers):
+    """Takes a number of steps, and then the whole process along."""
+
+    def __init__(self, task: Task, data: Data, count: int, steps: int | None) -> None:
+        super().__init__(task, data, count)
+        self._left = steps
+
+    def gradients(self, step: int) -> Sequence[Block]:
+        if self._left == 0:
+            raise SystemError("dies here")
+        if self._left is not None:
+            self._left -= 1
+        return super().gradients(step)
+
+
+class DyingTraining(LocalTraining):
+    """Tells nothing of what it still had to tell when it died."""
+
+    def news(self, acknowledged: int, timeout: float) -> News:
+        news = super().news(acknowledged, timeout)
+        if isinstance(news.outcome, Broken):
+            return News([], news.progress, news.timing, Gone("its trainer was lost"))
+        return news

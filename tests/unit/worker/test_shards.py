@@ -17,6 +17,7 @@ SHARDS = st.builds(
     batch_size=st.integers(1, 70),
     shards=st.integers(1, 9),
     seed=st.integers(0, 2**64 - 1),
+    window=st.just(0) | st.integers(1, 200),
 )
 quick = settings(deadline=None, max_examples=60)
 
@@ -73,7 +74,7 @@ def test_pure_functions(of: Shards, random: Random) -> None:
     steps = [epoch(of, number) for number in range(6)]
     questions = [(step, shard) for step in range(6 * of.steps_per_epoch) for shard in range(of.shards)]
     asked = random.sample(questions, min(len(questions), 20))
-    other = Shards(of.rows, of.validation_fraction, of.batch_size, of.shards, of.seed)
+    other = Shards(of.rows, of.validation_fraction, of.batch_size, of.shards, of.seed, of.window)
     for step, shard in asked:
         number, index = divmod(step, of.steps_per_epoch)
         np.testing.assert_array_equal(other.training(step, shard), steps[number][index][shard])
@@ -84,7 +85,7 @@ def test_pure_functions(of: Shards, random: Random) -> None:
 @given(SHARDS, st.integers(1, 9))
 def test_a_batch_does_not_depend_on_the_number_of_shards(of: Shards, shards: int) -> None:
     """Nor does what is held out: shards only cut it."""
-    other = Shards(of.rows, of.validation_fraction, of.batch_size, shards, of.seed)
+    other = Shards(of.rows, of.validation_fraction, of.batch_size, shards, of.seed, of.window)
     assert flat(epoch(of, 1)) == flat(epoch(other, 1))
     assert held_out(of) == held_out(other)
 
@@ -92,8 +93,8 @@ def test_a_batch_does_not_depend_on_the_number_of_shards(of: Shards, shards: int
 @quick
 @given(SHARDS)
 def test_epochs_and_seeds_differ(of: Shards) -> None:
-    assume(of.training_count >= 30)
-    other = Shards(of.rows, of.validation_fraction, of.batch_size, of.shards, of.seed + 1)
+    assume(of.training_count >= 30 and of.window not in range(1, 12))
+    other = Shards(of.rows, of.validation_fraction, of.batch_size, of.shards, of.seed + 1, of.window)
     orders = [flat(epoch(of, 0)), flat(epoch(of, 1)), flat(epoch(of, 2)), flat(epoch(other, 0))]
     assert len({tuple(order) for order in orders}) == len(orders)
 
@@ -144,3 +145,30 @@ def test_held_out_rows_are_drawn_not_cut_off() -> None:
     """Data often comes sorted by class."""
     of = Shards(1000, 0.2, batch_size=32, shards=2, seed=0)
     assert np.mean(held_out(of)) == pytest.approx(500, abs=60)
+
+
+@quick
+@given(SHARDS, st.integers(0, 3))
+def test_a_window_keeps_neighbours_together(of: Shards, number: int) -> None:
+    """The training rows, in windows as wide as it, come one window after the other: each is needed at one time only."""
+    assume(of.window)
+    trained_on = sorted(set(range(of.rows)) - set(held_out(of)))
+    place = {row: place for place, row in enumerate(trained_on)}
+    windows = [place[row] // of.window for row in flat(epoch(of, number))]
+    seen = [window for at, window in enumerate(windows) if at == 0 or windows[at - 1] != window]
+    assert len(seen) == len(set(seen))
+
+
+def test_windows_come_in_random_order_and_are_shuffled() -> None:
+    of = Shards(1000, 0.0, batch_size=100, shards=2, seed=0, window=100)
+    batches = [[row for shard in step for row in shard] for step in epoch(of, 0)]
+    assert [min(batch) for batch in batches] != sorted(min(batch) for batch in batches)
+    for batch in batches:
+        assert max(batch) - min(batch) == 99
+        assert sorted(batch) != list(map(int, batch))
+
+
+@pytest.mark.parametrize("window", [0, 100, 500])
+def test_a_window_of_all_rows_is_none(window: int) -> None:
+    of = Shards(100, 0.2, batch_size=10, shards=2, seed=5, window=window)
+    assert flat(epoch(of, 2)) == flat(epoch(Shards(100, 0.2, batch_size=10, shards=2, seed=5), 2))

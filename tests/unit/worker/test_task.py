@@ -11,7 +11,7 @@ from worker.layers import Dense, ReLU
 from worker.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
 from worker.network import Network
 from worker.shards import Shards
-from worker.task import EVALUATED_AT_ONCE, Data, Task
+from worker.task import ROWS_AT_ONCE, Data, Task
 
 ROWS, FEATURES = 40, 5
 RNG = np.random.default_rng(10)
@@ -69,9 +69,9 @@ def test_regression_takes_integers_and_columns(targets: Array) -> None:
 
 def test_a_read_only_dataset_is_enough() -> None:
     """Ray hands out views of its object store that refuse to be written."""
-    data, frozen = Data(PIXELS, CLASSES), Data(PIXELS.copy(), CLASSES.copy())
-    frozen.inputs.flags.writeable = frozen.targets.flags.writeable = False
-    assert_same(CLASSIFIER, data, frozen)
+    inputs, targets = PIXELS.copy(), CLASSES.copy()
+    inputs.flags.writeable = targets.flags.writeable = False
+    assert_same(CLASSIFIER, Data(PIXELS, CLASSES), Data(inputs, targets))
 
 
 def test_a_task_travels() -> None:
@@ -92,7 +92,7 @@ def test_held_out_rows_are_evaluated_in_parts_that_add_up() -> None:
     held_out = np.concatenate([of.shards.validation(shard) for shard in range(2)])
     whole = evaluate(of.network, of.loss, PARAMS, x[held_out], y[held_out])
     parts = tree_sum([of.evaluate(Data(x, y), PARAMS, shard) for shard in range(2)])
-    assert parts.count == whole.count == 2 * (EVALUATED_AT_ONCE + 1)
+    assert parts.count == whole.count == 2 * (ROWS_AT_ONCE + 1)
     assert parts.scores == whole.scores
     assert parts.loss == pytest.approx(whole.loss, rel=1e-6)
 
