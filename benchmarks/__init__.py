@@ -1,0 +1,1 @@
+"""Side-by-side measurements against other ways to do the same. Not part of the tests."""

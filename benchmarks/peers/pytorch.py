@@ -1,0 +1,71 @@
+"""PyTorch: one process with all cores, or DistributedDataParallel over gloo with one thread in each of its processes.
+
+    python -m benchmarks.peers.pytorch CASE                     one process, two threads
+    python -m benchmarks.peers.pytorch CASE RANK SIZE PORT      one of SIZE processes
+
+The data is a tensor in memory, a batch is taken by an index, the optimizer is the fused one: what a user would pick who
+cares about speed. Gradients are averaged by DDP in its default buckets.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from benchmarks.cases import CASES, Case
+from benchmarks.peers.turns import take_turns
+
+
+def network(case: Case) -> nn.Module:
+    """Dense layers with ReLU between them."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(case.units):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def batches(case: Case, rank: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """This process's share of one batch after the other, shuffled anew every epoch."""
+    data = torch.Generator().manual_seed(0)
+    x = torch.rand(case.rows, case.units[0], generator=data)
+    y = torch.randint(case.units[-1], (case.rows,), generator=data)
+    while True:
+        order = torch.randperm(case.rows, generator=data)
+        for start in range(0, case.rows, case.batch):
+            rows = order[start : start + case.batch][rank::size]
+            yield x[rows], y[rows]
+
+
+def main(name: str, rank: int = 0, size: int = 1, port: int = 0) -> None:
+    """Trains whenever asked to."""
+    case = CASES[name]
+    torch.manual_seed(0)
+    torch.set_num_threads(1 if size > 1 else 2)
+    model = network(case)
+    if size > 1:
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        torch.distributed.init_process_group("gloo", rank=rank, world_size=size)
+        model = DistributedDataParallel(model)
+    rule = torch.optim.SGD if case.optimizer == "sgd" else torch.optim.Adam
+    optimizer = rule(model.parameters(), lr=case.learning_rate, fused=True)
+    stream = batches(case, rank, size)
+
+    def train(samples: int) -> int:
+        steps = max(1, samples // case.batch)
+        for _ in range(steps):
+            x, y = next(stream)
+            optimizer.zero_grad(set_to_none=True)
+            loss = nn.functional.cross_entropy(model(x), y)
+            loss.backward()
+            optimizer.step()
+        return steps * case.batch
+
+    take_turns(train)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], *map(int, sys.argv[2:]))
