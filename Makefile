@@ -2,25 +2,30 @@
 # Needed: python3 (3.11 or newer), make and a package index.
 #
 #     make test PYTHON=python3.13           builds a missing .venv with another Python
-#     make test ARGS="tests/unit -x"        hands arguments on (demo, test, serve, bench, lock)
+#     make test ARGS="tests/unit -x"        hands arguments on (demo, test, chaos, serve, bench, lock)
 
 PYTHON ?= python3
 ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+BENCH_VENV := build/bench-venv
+BENCH := $(BENCH_VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format serve bench proto lock clean
+.PHONY: help demo test chaos check format serve bench bench-scale proto lock clean
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: $(INSTALLED) ## Train a network on handwritten digits and watch it happen
 	$(BIN)/chainrule demo $(ARGS)
 
 test: $(INSTALLED) ## Run every test
 	$(BIN)/pytest $(ARGS)
+
+chaos: $(INSTALLED) ## Kill, stop and starve every part at random moments, and see that jobs end with the same bits
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 check: $(INSTALLED) ## Check format, lint, types, the contract, its stubs and the import directions
 	$(BIN)/ruff format --check
@@ -39,8 +44,16 @@ format: $(INSTALLED) ## Format the code and the contract, and mend what ruff can
 serve: $(INSTALLED) ## Start a coordinator: gRPC on 127.0.0.1:50051, metrics on 127.0.0.1:9464
 	$(BIN)/chainrule serve $(ARGS)
 
-bench: $(INSTALLED) ## Measure speed against other ways to do the same
-	$(BIN)/python -m benchmarks $(ARGS)
+bench: $(INSTALLED) $(BENCH) ## Measure speed against other ways to do the same (ARGS="--quick --rows small-adam,step")
+	$(BIN)/python -m benchmarks --bench-python=$(BENCH_VENV)/bin/python $(ARGS)
+
+bench-scale: $(INSTALLED) ## Measure how the cost of a step grows with workers, parameters and shards
+	$(BIN)/python -m benchmarks scale $(ARGS)
+
+$(BENCH): benchmarks/requirements.txt $(INSTALLED)
+	"$(PYTHON)" -m venv --clear $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install -q --disable-pip-version-check -r benchmarks/requirements.txt
+	@touch $@
 
 proto: $(INSTALLED) ## Write the Python stubs of the contract into chainrule/v1
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py
