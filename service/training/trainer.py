@@ -111,17 +111,16 @@ class Trainer:
             loss = self._step()
             rate = throughput.at(self.task.shards.samples(state.step))
             self.outbox.progress = Progress(state.step, loss, rate, self.workers.ready(), self.workers.shared())
-            due = self.stop.is_set() or time.monotonic() - self._saved >= self.policy.checkpoint_seconds
-            # Where to roll back to must follow from the job alone, not from the clock: the start of the epoch.
-            due = due and not self._rolls_back
-            if state.step % steps == 0:
+            if ends_epoch := state.step % steps == 0:
                 epoch = self._complete_epoch()
                 if state.step == steps * self.spec.epochs:
                     return epoch
-                due = due or self._rolls_back
-            if due:
-                self._save()
-            if self.stop.is_set():
+            stopping = self.stop.is_set()  # looked at once: whoever stops here has saved here
+            due = stopping or time.monotonic() - self._saved >= self.policy.checkpoint_seconds
+            # Where to roll back to must follow from the job alone, not from the clock: the start of the epoch.
+            if ends_epoch if self._rolls_back else due:
+                self._save(tell=stopping)
+            if stopping:
                 raise Stopped
 
     def _step(self) -> float:
@@ -204,14 +203,14 @@ class Trainer:
         self._epoch_began = time.monotonic()
         self._save()
 
-    def _save(self) -> None:
+    def _save(self, *, tell: bool = False) -> None:
         check_state(self._state, self.task.network)
         self._state.unacknowledged = self.outbox.unacknowledged()
         with self.timing.phase("checkpoint"):
             self.checkpoints.save(self._state)
         self._saved = time.monotonic()
         # Ever further apart, so that their number grows with the logarithm of the steps.
-        if self._state.step >= NEXT_CHECKPOINT * self._told_checkpoint:
+        if tell or self._state.step >= NEXT_CHECKPOINT * self._told_checkpoint:
             self._told_checkpoint = self._state.step
             self.outbox.post(CheckpointSaved(self._state.step))
 

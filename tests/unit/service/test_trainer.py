@@ -46,6 +46,7 @@ from tests.unit.service.training_run import (
     undisturbed,
 )
 from tests.unit.service.unreliable import REASON, UnreliableWorkers
+from worker.blocks import Block
 from worker.layers import Dense
 from worker.losses import MeanSquaredError
 from worker.task import Data
@@ -264,6 +265,28 @@ def test_what_the_service_has_is_in_no_checkpoint(tmp_path: Path) -> None:
         saved = Checkpoints(directory).load()
         assert saved is not None
         assert [e.epoch for e in saved.unacknowledged if isinstance(e, EpochCompleted)] == carried
+
+
+class StopsWhileValidating(LocalWorkers):
+    """The service stops while the held-out rows are looked at, after epochs 1 and 2."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        super().__init__(task(), DATA, 1)
+        self._stop = stop
+
+    def evaluate(self) -> Sequence[Block]:
+        self._stop.set()
+        return super().evaluate()
+
+
+def test_a_stop_during_validation_saves_that_step(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    with pytest.raises(Stopped):
+        run.train(StopsWhileValidating(run.stop))
+    saved = Checkpoints(tmp_path).load()
+    assert saved is not None
+    assert run.events[-1] == CheckpointSaved(saved.step)
+    assert run.epochs[-1].step == saved.step
 
 
 def test_a_stop_in_the_last_step_comes_too_late(tmp_path: Path) -> None:
