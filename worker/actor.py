@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import ray
@@ -47,6 +47,10 @@ class BlockRefs:
         """The column, its blocks fetched when they are needed: views of the node's one copy."""
         fetch: Callable[[int], Array] = lambda number: ray.get(self.refs[number], timeout=FETCH_SECONDS)  # noqa: E731
         return BlockedColumn(fetch, self.rows_a_block, self.held_bytes)
+
+
+Columns: TypeAlias = tuple[BlockRefs, ...]
+"""Inputs and targets; and weights, if the job has some."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ class Worker:
         _keep_freed_memory()
         self._job: _Job | None = None
 
-    def join(self, name: str, task: Task, columns: tuple[BlockRefs, BlockRefs], address: Address | None) -> Membership:
+    def join(self, name: str, task: Task, columns: Columns, address: Address | None) -> Membership:
         """Learns a job, and tries to attach to its shared memory. Whatever job was served before is left."""
         if self._job is not None:
             self._job.left.set()

@@ -40,7 +40,7 @@ PATIENCE_SECONDS = 0.5
 """How often a worker without an order looks whether it is still wanted."""
 
 SERVING, ORDER, FINISHED, KIND, STEP, COUNT = range(6)
-ROWS, LOSS, CHECKSUM, SCORES = range(4)
+ROWS, LOSS, WEIGHT, CHECKSUM, SCORES = range(5)
 MAILBOX = 8
 """Words of a mailbox, by number; from word MAILBOX on there are pairs of a shard and its slot."""
 
@@ -153,7 +153,7 @@ class Segment:
     def write_sums(self, slot: int, sums: Sums) -> None:
         """Puts sums beside a slot's vector."""
         header = self.headers[slot]
-        header[ROWS], header[LOSS] = sums.count, sums.loss
+        header[ROWS], header[LOSS], header[WEIGHT] = sums.count, sums.loss, sums.weight
         for place, name in enumerate(self.layout.scores, start=SCORES):
             header[place] = sums.scores[name]
         if self.layout.checksums:
@@ -165,7 +165,7 @@ class Segment:
         if self.layout.checksums:
             assert zlib.crc32(self.slot(slot).tobytes()) == header[CHECKSUM], f"slot {slot} was overwritten"  # noqa: S101
         scores = {name: header[place] for place, name in enumerate(self.layout.scores, start=SCORES)}
-        return Sums(header[LOSS], scores, int(header[ROWS]))
+        return Sums(header[LOSS], scores, int(header[ROWS]), header[WEIGHT])
 
 
 def create(prefix: str, layout: Layout) -> Segment:
@@ -224,6 +224,7 @@ def serve(segment: Segment, seat: int, task: Task, data: Data, unwanted: Callabl
     """A worker's end: carries out the orders in the mailbox of its seat, until one says to leave or it is unwanted."""
     mailbox = segment.mailboxes[seat]
     go, done = (semaphore(segment.address, role) for role in (f"go{seat}", "done"))
+    task.network.keep_views(segment.vectors)
     with closing(go), closing(done), _alive(segment, seat):
         finished = mailbox[FINISHED]
         while not unwanted():

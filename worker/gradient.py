@@ -11,7 +11,8 @@ from typing import TypeVar
 import numpy as np
 
 from worker.arrays import Array
-from worker.losses import Loss
+from worker.layers import Draw
+from worker.losses import Judged, Loss
 from worker.network import Network
 
 
@@ -22,10 +23,29 @@ class Sums:
     loss: float
     scores: Mapping[str, float]
     count: int
+    weight: float
+    """What the loss is divided by for its mean: the rows' weights, added; without weights, `count`."""
 
     def __add__(self, other: "Sums") -> "Sums":
         scores = {name: self.scores[name] + other.scores[name] for name in self.scores}
-        return Sums(self.loss + other.loss, scores, self.count + other.count)
+        return Sums(self.loss + other.loss, scores, self.count + other.count, self.weight + other.weight)
+
+    @property
+    def mean_loss(self) -> float:
+        """The mean loss; 0 if nothing weighs anything."""
+        return self.loss / self.weight if self.weight else 0.0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some rows of a dataset."""
+
+    inputs: Array
+    """(rows, *input_shape)"""
+    targets: Array
+    """(rows, ...)"""
+    weights: Array | None = None
+    """(rows,): how much each row counts; without them, every row counts 1."""
 
 
 @dataclass(frozen=True)
@@ -41,27 +61,35 @@ class Gradient:
         return Gradient(vector, self.sums + other.sums)
 
 
-def gradient(network: Network, loss: Loss, params: Array, x: Array, y: Array, out: Array | None = None) -> Gradient:
-    """One forward and one backward pass over rows x (rows, *input_shape) with targets y (rows, ...).
+def gradient(
+    network: Network,
+    loss: Loss,
+    params: Array,
+    batch: Batch,
+    draw: Draw | None = None,
+    out: Array | None = None,
+) -> Gradient:
+    """One forward and one backward pass over some rows.
 
-    The vector is written into `out` (parameters,) if that is given.
+    The vector is written into `out` (parameters,) if that is given. Without a `draw` it is the gradient of what the
+    network predicts.
 
     A value that overflows becomes infinite without a warning: the trainer looks at every sum and decides.
     """
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        outputs, backward = network.forward(params, x)
-        total, d_outputs = loss(outputs, y)
+        outputs, penalty, backward = network.forward(params, batch.inputs, draw)
+        judged = loss(outputs, batch.targets, batch.weights)
         vector = np.empty_like(params) if out is None else out
-        backward(d_outputs, vector)
-    return Gradient(vector, _sums(loss, total, outputs, y))
+        backward(judged.gradient, vector)
+    return Gradient(vector, _sums(loss, judged, penalty, outputs, batch))
 
 
-def evaluate(network: Network, loss: Loss, params: Array, x: Array, y: Array) -> Sums:
+def evaluate(network: Network, loss: Loss, params: Array, batch: Batch) -> Sums:
     """A forward pass alone."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        outputs, _ = network.forward(params, x)
-        total, _ = loss(outputs, y)
-    return _sums(loss, total, outputs, y)
+        outputs, penalty, _ = network.forward(params, batch.inputs)
+        judged = loss(outputs, batch.targets, batch.weights)
+    return _sums(loss, judged, penalty, outputs, batch)
 
 
 T = TypeVar("T", Gradient, Sums)
@@ -81,5 +109,6 @@ def tree_sum(terms: Sequence[T]) -> T:
     return level[0]
 
 
-def _sums(loss: Loss, total: float, outputs: Array, y: Array) -> Sums:
-    return Sums(total, {name: score(outputs, y) for name, score in loss.scores.items()}, len(outputs))
+def _sums(loss: Loss, judged: Judged, penalty: float, outputs: Array, batch: Batch) -> Sums:
+    scores = {name: score(outputs, batch.targets) for name, score in loss.scores.items()}
+    return Sums(judged.loss + penalty, scores, len(outputs), judged.weight)

@@ -17,10 +17,14 @@ class Initializer(Enum):
     """The ways to fill a parameter, named as in the contract."""
 
     ZEROS = "ZEROS"
+    ONES = "ONES"
     GLOROT_UNIFORM = "GLOROT_UNIFORM"
     GLOROT_NORMAL = "GLOROT_NORMAL"
     HE_UNIFORM = "HE_UNIFORM"
     HE_NORMAL = "HE_NORMAL"
+    LECUN_UNIFORM = "LECUN_UNIFORM"
+    LECUN_NORMAL = "LECUN_NORMAL"
+    ORTHOGONAL = "ORTHOGONAL"
 
 
 def initialize(initializer: Initializer, rng: np.random.Generator, shape: Shape, fan_in: int, fan_out: int) -> Array:
@@ -33,6 +37,10 @@ def initialize(initializer: Initializer, rng: np.random.Generator, shape: Shape,
 
 def _zeros(_rng: np.random.Generator, shape: Shape, _fan_in: int, _fan_out: int) -> Array:
     return np.zeros(shape)
+
+
+def _ones(_rng: np.random.Generator, shape: Shape, _fan_in: int, _fan_out: int) -> Array:
+    return np.ones(shape)
 
 
 def _glorot_uniform(rng: np.random.Generator, shape: Shape, fan_in: int, fan_out: int) -> Array:
@@ -55,10 +63,34 @@ def _he_normal(rng: np.random.Generator, shape: Shape, fan_in: int, _fan_out: in
     return rng.standard_normal(shape) * math.sqrt(2 / fan_in)
 
 
+def _lecun_uniform(rng: np.random.Generator, shape: Shape, fan_in: int, _fan_out: int) -> Array:
+    """Variance 1 / fan_in (LeCun et al. 1998, "Efficient BackProp", eq. 16)."""
+    limit = math.sqrt(3 / fan_in)
+    return rng.uniform(-limit, limit, shape)
+
+
+def _lecun_normal(rng: np.random.Generator, shape: Shape, fan_in: int, _fan_out: int) -> Array:
+    return rng.standard_normal(shape) * math.sqrt(1 / fan_in)
+
+
+def _orthogonal(rng: np.random.Generator, shape: Shape, _fan_in: int, _fan_out: int) -> Array:
+    """A random orthonormal matrix over the last axis, which keeps lengths (Saxe et al. 2014, section 3)."""
+    rows, columns = math.prod(shape[:-1]), shape[-1]
+    drawn = rng.standard_normal((max(rows, columns), min(rows, columns)))
+    q, r = np.linalg.qr(drawn)
+    q *= np.sign(np.diagonal(r))  # without this the draw is not uniform over all rotations (Mezzadri 2007)
+    matrix: Array = q if rows >= columns else q.T
+    return matrix.reshape(shape)
+
+
 _DRAWS: dict[Initializer, Callable[[np.random.Generator, Shape, int, int], Array]] = {
     Initializer.ZEROS: _zeros,
+    Initializer.ONES: _ones,
     Initializer.GLOROT_UNIFORM: _glorot_uniform,
     Initializer.GLOROT_NORMAL: _glorot_normal,
     Initializer.HE_UNIFORM: _he_uniform,
     Initializer.HE_NORMAL: _he_normal,
+    Initializer.LECUN_UNIFORM: _lecun_uniform,
+    Initializer.LECUN_NORMAL: _lecun_normal,
+    Initializer.ORTHOGONAL: _orthogonal,
 }

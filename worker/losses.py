@@ -7,7 +7,7 @@ gradient. Dividing by the number of rows happens once, after the sums of all sha
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -26,6 +26,17 @@ class TargetColumn:
     max: float
 
 
+class Judged(NamedTuple):
+    """What a loss says of some rows."""
+
+    loss: float
+    """Summed over the rows, each times its weight."""
+    gradient: Array
+    """Of that sum, with respect to the outputs."""
+    weight: float
+    """What the sum is divided by for the mean, once those of all shards are added."""
+
+
 class Loss(Protocol):
     """A function of outputs and targets. Implementations are frozen dataclasses of hyper-parameters."""
 
@@ -36,8 +47,8 @@ class Loss(Protocol):
     def check(self, output_shape: Shape, column: TargetColumn) -> None:
         """Raises TargetMismatch, saying what would be right, if such targets can't be held against such outputs."""
 
-    def __call__(self, outputs: Array, targets: Array) -> tuple[float, Array]:
-        """The loss summed over rows, and its gradient with respect to the outputs."""
+    def __call__(self, outputs: Array, targets: Array, weights: Array | None = None) -> Judged:
+        """Judges outputs (rows, ...) by targets (rows, ...), each row counting as `weights` (rows,) say, or else 1."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +77,7 @@ class SoftmaxCrossEntropy:
                 f"which is for classes 0 to {classes - 1}"
             )
 
-    def __call__(self, outputs: Array, targets: Array) -> tuple[float, Array]:
+    def __call__(self, outputs: Array, targets: Array, weights: Array | None = None) -> Judged:
         count, classes = outputs.shape
         gradient = outputs - np.maximum.reduce(outputs, axis=1, keepdims=True)
         at_target = targets.astype(np.intp, copy=False) + np.arange(0, count * classes, classes)
@@ -77,8 +88,11 @@ class SoftmaxCrossEntropy:
         gradient /= sums
         flat[at_target] -= 1
         np.log(sums, out=sums)
-        loss = np.add.reduce(sums, axis=None, dtype=np.float64) - np.add.reduce(of_target, dtype=np.float64)
-        return float(loss), gradient
+        if weights is None:
+            loss = np.add.reduce(sums, axis=None, dtype=np.float64) - np.add.reduce(of_target, dtype=np.float64)
+            return Judged(float(loss), gradient, count)
+        gradient *= weights[:, np.newaxis]
+        return Judged(float(np.dot(sums[:, 0] - of_target, weights)), gradient, float(weights.sum(dtype=np.float64)))
 
 
 @dataclass(frozen=True)
@@ -97,11 +111,16 @@ class MeanSquaredError:
                 "mean squared error needs the same shape"
             )
 
-    def __call__(self, outputs: Array, targets: Array) -> tuple[float, Array]:
+    def __call__(self, outputs: Array, targets: Array, weights: Array | None = None) -> Judged:
         difference = outputs - targets.reshape(outputs.shape).astype(outputs.dtype, copy=False)
         elements = int(np.prod(outputs.shape[1:]))
-        loss = np.square(difference).sum(dtype=np.float64) / elements
-        return float(loss), difference * np.asarray(2 / elements, outputs.dtype)
+        gradient = difference * np.asarray(2 / elements, outputs.dtype)
+        if weights is None:
+            loss = np.square(difference).sum(dtype=np.float64) / elements
+            return Judged(float(loss), gradient, len(outputs))
+        of_row = np.square(difference).reshape(len(outputs), -1).mean(axis=1)
+        gradient *= weights.reshape(-1, *[1] * (outputs.ndim - 1))
+        return Judged(float(np.dot(of_row, weights)), gradient, float(weights.sum(dtype=np.float64)))
 
 
 LOSSES: Mapping[str, type[Loss]] = MappingProxyType(

@@ -1,24 +1,22 @@
 """A network: layers over one flat vector.
 
-Run the layers forward, then their closures in reverse: that is all of backpropagation. The parameters of all layers lie
-one behind the other in a single vector, and so do the gradients, so that exchanging, averaging and stepping never need
-to know what a layer is.
+The parameters of all layers lie one behind the other in a single vector, and so do the gradients, so that exchanging,
+averaging and stepping never need to know what a layer is. What is learned comes first, what is merely kept (running
+statistics) last.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from worker.arrays import Array, Shape
-from worker.errors import ShapeMismatch
 from worker.initializers import initialize
-from worker.layers import Context, Layer, Parameter, Params
+from worker.layers import Context, Draw, Layer, Parameter, Params
+from worker.layers.stack import run, shapes
 from worker.seeds import Purpose, generator
-
-MOST_SEEN = 16
 
 
 @dataclass(frozen=True)
@@ -51,27 +49,27 @@ class Network:
 
     layers: tuple[Layer, ...]
     input_shape: Shape
+    padding: float | None = None
+    """For sequences of different lengths: a place in time all of whose numbers are this is no part of its row."""
 
     @cached_property
     def shapes(self) -> tuple[Shape, ...]:
         """The shape of a row before each layer, and after the last. Raises ShapeMismatch."""
-        shapes = [self.input_shape]
-        for index, layer in enumerate(self.layers):
-            try:
-                shapes.append(layer.output_shape(shapes[-1]))
-            except ValueError as error:
-                raise ShapeMismatch(index, str(error)) from error
-        return tuple(shapes)
+        return shapes(self.layers, self.input_shape)
 
     @cached_property
     def slots(self) -> tuple[Slot, ...]:
-        """Where each parameter lies, in layer order."""
+        """Where each parameter lies: those that are learned in layer order, then those that are kept."""
+        found = [
+            (index, key, parameter)
+            for index, (layer, shape) in enumerate(zip(self.layers, self.shapes, strict=False))
+            for key, parameter in layer.parameters(shape).items()
+        ]
         slots: list[Slot] = []
         offset = 0
-        for index, (layer, shape) in enumerate(zip(self.layers, self.shapes, strict=False)):
-            for key, parameter in layer.parameters(shape).items():
-                slots.append(Slot(index, key, parameter, offset))
-                offset += slots[-1].size
+        for index, key, parameter in sorted(found, key=lambda each: each[2].kept):
+            slots.append(Slot(index, key, parameter, offset))
+            offset += slots[-1].size
         return tuple(slots)
 
     @property
@@ -79,29 +77,31 @@ class Network:
         """The shape of a row after the last layer."""
         return self.shapes[-1]
 
-    @property
+    @cached_property
     def size(self) -> int:
-        """How many parameters there are."""
-        return self.slots[-1].offset + self.slots[-1].size if self.slots else 0
-
-    def __reduce__(self) -> tuple[type["Network"], tuple[tuple[Layer, ...], Shape]]:
-        return Network, (self.layers, self.input_shape)  # without the vectors that were seen
+        """How many parameters there are, learned and kept."""
+        return sum(slot.size for slot in self.slots)
 
     @cached_property
-    def _seen(self) -> dict[int, tuple[Array, list[Params]]]:
+    def learned(self) -> int:
+        """How many parameters are learned: they come first in the flat vector."""
+        return sum(slot.size for slot in self.slots if not slot.parameter.kept)
+
+    def __reduce__(self) -> tuple[type["Network"], tuple[tuple[Layer, ...], Shape, float | None]]:
+        return Network, (self.layers, self.input_shape, self.padding)  # without the views that are kept
+
+    @cached_property
+    def _kept(self) -> dict[int, tuple[Array, list[Params]]]:
         return {}
 
-    def views(self, vector: Array) -> list[Params]:
-        """For each layer its part of the vector, by parameter name.
+    def keep_views(self, vectors: Iterable[Array]) -> None:
+        """Keeps the views of some vectors, and with them the vectors: for those that are given step after step."""
+        self._kept.update((id(vector), (vector, self._views(vector))) for vector in vectors)
 
-        Those of the last few vectors are kept: a worker is given the same ones step after step.
-        """
-        seen = self._seen.get(id(vector))
-        if seen is None or seen[0] is not vector:
-            if len(self._seen) >= MOST_SEEN:
-                self._seen.clear()
-            seen = self._seen[id(vector)] = (vector, self._views(vector))
-        return seen[1]
+    def views(self, vector: Array) -> list[Params]:
+        """For each layer its part of the vector, by parameter name."""
+        kept = self._kept.get(id(vector))
+        return kept[1] if kept is not None else self._views(vector)
 
     def _views(self, vector: Array) -> list[Params]:
         views: list[dict[str, Array]] = [{} for _ in self.layers]
@@ -118,15 +118,27 @@ class Network:
             slot.view(vector)[...] = initialize(of.initializer, rng, of.shape, of.fan_in, of.fan_out)
         return vector
 
-    def forward(self, vector: Array, x: Array) -> tuple[Array, Callable[[Array, Array], None]]:
-        """The outputs for x (rows, *input_shape), and `backward(dy, gradient)`, which fills the flat `gradient`."""
-        backwards = []
-        for index, (layer, params) in enumerate(zip(self.layers, self.views(vector), strict=True)):
-            x, backward = layer.forward(params, x, Context(input_gradient=index > 0))
-            backwards.append(backward)
+    def forward(
+        self, vector: Array, x: Array, draw: Draw | None = None
+    ) -> tuple[Array, float, Callable[[Array, Array], None]]:
+        """One pass over x (rows, *input_shape), to train if there is a `draw`, else to predict.
 
-        def backward_through_all(dy: Array, gradient: Array) -> None:
-            for backward, grads in zip(reversed(backwards), reversed(self.views(gradient)), strict=True):
-                dy = backward(dy, grads)
+        Returns the outputs, what the layers add to the summed loss, and `backward(dy, gradient)`, which fills the flat
+        `gradient`.
+        """
+        context = Context(input_gradient=False, draw=draw, mask=self._mask(x))
+        y, backwards = run(self.layers, self.views(vector), x, context)
 
-        return x, backward_through_all
+        def backward(dy: Array, gradient: Array) -> None:
+            for back, grads in zip(reversed(backwards), reversed(self.views(gradient)), strict=True):
+                dy = back(dy, grads)
+
+        return y, sum(context.penalties), backward
+
+    def _mask(self, x: Array) -> Array | None:
+        """Where the rows of x (rows, time, ...) are not padded, (rows, time)."""
+        if self.padding is None:
+            return None
+        given: Array = np.not_equal(x, self.padding)
+        mask: Array = np.any(given, axis=tuple(range(2, x.ndim)))
+        return mask

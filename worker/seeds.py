@@ -15,6 +15,7 @@ class Purpose(IntEnum):
     PARAMETERS = 0
     SPLIT = 1
     ORDER = 2
+    LAYER = 3
 
 
 def generator(seed: int, purpose: Purpose, *key: int) -> np.random.Generator:

@@ -11,7 +11,8 @@ from typing import Protocol
 import numpy as np
 
 from worker.arrays import Array, Rows
-from worker.gradient import Gradient, Sums, evaluate, gradient, tree_sum
+from worker.gradient import Batch, Gradient, Sums, evaluate, gradient, tree_sum
+from worker.layers import Draw
 from worker.losses import Loss
 from worker.network import Network
 from worker.shards import Shards
@@ -30,8 +31,8 @@ class Task:
 
     def gradient(self, data: "Data", params: Array, step: int, shard: int, out: Array | None = None) -> Gradient:
         """The gradient of one shard of one step, its vector written into `out` (parameters,) if that is given."""
-        x, y = data.take(self.shards.training(step, shard), params.dtype)
-        return gradient(self.network, self.loss, params, x, y, out)
+        batch = data.take(self.shards.training(step, shard), params.dtype)
+        return gradient(self.network, self.loss, params, batch, Draw(self.shards.seed, step, shard), out)
 
     def evaluate(self, data: "Data", params: Array, shard: int) -> Sums:
         """Loss and scores of one shard of the held-out rows."""
@@ -40,7 +41,7 @@ class Task:
         parts = [rows[start : start + size] for start in range(0, len(rows), size)]
         # Without rows one empty part gives the zeros.
         return tree_sum(
-            [evaluate(self.network, self.loss, params, *data.take(part, params.dtype)) for part in parts or [rows]]
+            [evaluate(self.network, self.loss, params, data.take(part, params.dtype)) for part in parts or [rows]]
         )
 
 
@@ -53,12 +54,17 @@ class Column(Protocol):
 
 @dataclass(frozen=True)
 class Data:
-    """The two columns that a job uses: inputs (rows, *input_shape) and targets (rows, ...), as they are stored."""
+    """The columns that a job uses, as they are stored."""
 
     inputs: Column
+    """(rows, *input_shape)"""
     targets: Column
+    """(rows, ...)"""
+    weights: Column | None = None
+    """(rows,)"""
 
-    def take(self, rows: Rows, dtype: np.dtype[np.floating]) -> tuple[Array, Array]:
-        """Copies some rows: inputs as `dtype`, targets as they are, since only the loss knows what they mean."""
+    def take(self, rows: Rows, dtype: np.dtype[np.floating]) -> Batch:
+        """Copies some rows: targets as they are, since only the loss knows what they mean, all else as `dtype`."""
         with np.errstate(over="ignore"):
-            return self.inputs[rows].astype(dtype, copy=False), self.targets[rows]
+            weights = self.weights[rows].astype(dtype, copy=False) if self.weights is not None else None
+            return Batch(self.inputs[rows].astype(dtype, copy=False), self.targets[rows], weights)

@@ -22,33 +22,40 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from chainrule.v1 import initializer_pb2 as chainrule_dot_v1_dot_initializer__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63hainrule/v1/network.proto\x12\x0c\x63hainrule.v1\"\xa0\x01\n\x07Network\x12#\n\x06layers\x18\x01 \x03(\x0b\x32\x13.chainrule.v1.Layer\"p\n\x0bInitializer\x12\x1b\n\x17INITIALIZER_UNSPECIFIED\x10\x00\x12\x12\n\x0eGLOROT_UNIFORM\x10\x01\x12\x11\n\rGLOROT_NORMAL\x10\x02\x12\x0e\n\nHE_UNIFORM\x10\x03\x12\r\n\tHE_NORMAL\x10\x04\"\xa7\x01\n\x05Layer\x12$\n\x05\x64\x65nse\x18\x01 \x01(\x0b\x32\x13.chainrule.v1.DenseH\x00\x12\"\n\x04relu\x18\x02 \x01(\x0b\x32\x12.chainrule.v1.ReluH\x00\x12\"\n\x04tanh\x18\x03 \x01(\x0b\x32\x12.chainrule.v1.TanhH\x00\x12(\n\x07sigmoid\x18\x04 \x01(\x0b\x32\x15.chainrule.v1.SigmoidH\x00\x42\x06\n\x04kind\"N\n\x05\x44\x65nse\x12\r\n\x05units\x18\x01 \x01(\x05\x12\x36\n\x0binitializer\x18\x02 \x01(\x0e\x32!.chainrule.v1.Network.Initializer\"\x06\n\x04Relu\"\x06\n\x04Tanh\"\t\n\x07Sigmoid\"\x90\x01\n\x04Loss\x12\x42\n\x15softmax_cross_entropy\x18\x01 \x01(\x0b\x32!.chainrule.v1.SoftmaxCrossEntropyH\x00\x12<\n\x12mean_squared_error\x18\x02 \x01(\x0b\x32\x1e.chainrule.v1.MeanSquaredErrorH\x00\x42\x06\n\x04kind\"\x15\n\x13SoftmaxCrossEntropy\"\x12\n\x10MeanSquaredErrorb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63hainrule/v1/network.proto\x12\x0c\x63hainrule.v1\x1a\x1e\x63hainrule/v1/initializer.proto\"P\n\x07Network\x12#\n\x06layers\x18\x01 \x03(\x0b\x32\x13.chainrule.v1.Layer\x12\x14\n\x07padding\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\n\n\x08_padding\"\xaf\x02\n\x05Layer\x12$\n\x05\x64\x65nse\x18\x01 \x01(\x0b\x32\x13.chainrule.v1.DenseH\x00\x12\"\n\x04relu\x18\x02 \x01(\x0b\x32\x12.chainrule.v1.ReluH\x00\x12\"\n\x04tanh\x18\x03 \x01(\x0b\x32\x12.chainrule.v1.TanhH\x00\x12(\n\x07sigmoid\x18\x04 \x01(\x0b\x32\x15.chainrule.v1.SigmoidH\x00\x12(\n\x07\x64ropout\x18\x05 \x01(\x0b\x32\x15.chainrule.v1.DropoutH\x00\x12*\n\x08residual\x18\x06 \x01(\x0b\x32\x16.chainrule.v1.ResidualH\x00\x12\x30\n\x0b\x63oncatenate\x18\x07 \x01(\x0b\x32\x19.chainrule.v1.ConcatenateH\x00\x42\x06\n\x04kind\"F\n\x05\x44\x65nse\x12\r\n\x05units\x18\x01 \x01(\x05\x12.\n\x0binitializer\x18\x02 \x01(\x0e\x32\x19.chainrule.v1.Initializer\"\x06\n\x04Relu\"\x06\n\x04Tanh\"\t\n\x07Sigmoid\"%\n\x07\x44ropout\x12\x11\n\x04rate\x18\x01 \x01(\x01H\x00\x88\x01\x01\x42\x07\n\x05_rate\"X\n\x08Residual\x12#\n\x06layers\x18\x01 \x03(\x0b\x32\x13.chainrule.v1.Layer\x12\'\n\nprojection\x18\x02 \x03(\x0b\x32\x13.chainrule.v1.Layer\"4\n\x0b\x43oncatenate\x12%\n\x08\x62ranches\x18\x01 \x03(\x0b\x32\x13.chainrule.v1.Stack\",\n\x05Stack\x12#\n\x06layers\x18\x01 \x03(\x0b\x32\x13.chainrule.v1.Layer\"\x90\x01\n\x04Loss\x12\x42\n\x15softmax_cross_entropy\x18\x01 \x01(\x0b\x32!.chainrule.v1.SoftmaxCrossEntropyH\x00\x12<\n\x12mean_squared_error\x18\x02 \x01(\x0b\x32\x1e.chainrule.v1.MeanSquaredErrorH\x00\x42\x06\n\x04kind\"\x15\n\x13SoftmaxCrossEntropy\"\x12\n\x10MeanSquaredErrorb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'chainrule.v1.network_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_NETWORK']._serialized_start=45
-  _globals['_NETWORK']._serialized_end=205
-  _globals['_NETWORK_INITIALIZER']._serialized_start=93
-  _globals['_NETWORK_INITIALIZER']._serialized_end=205
-  _globals['_LAYER']._serialized_start=208
-  _globals['_LAYER']._serialized_end=375
-  _globals['_DENSE']._serialized_start=377
-  _globals['_DENSE']._serialized_end=455
-  _globals['_RELU']._serialized_start=457
-  _globals['_RELU']._serialized_end=463
-  _globals['_TANH']._serialized_start=465
-  _globals['_TANH']._serialized_end=471
-  _globals['_SIGMOID']._serialized_start=473
-  _globals['_SIGMOID']._serialized_end=482
-  _globals['_LOSS']._serialized_start=485
-  _globals['_LOSS']._serialized_end=629
-  _globals['_SOFTMAXCROSSENTROPY']._serialized_start=631
-  _globals['_SOFTMAXCROSSENTROPY']._serialized_end=652
-  _globals['_MEANSQUAREDERROR']._serialized_start=654
-  _globals['_MEANSQUAREDERROR']._serialized_end=672
+  _globals['_NETWORK']._serialized_start=76
+  _globals['_NETWORK']._serialized_end=156
+  _globals['_LAYER']._serialized_start=159
+  _globals['_LAYER']._serialized_end=462
+  _globals['_DENSE']._serialized_start=464
+  _globals['_DENSE']._serialized_end=534
+  _globals['_RELU']._serialized_start=536
+  _globals['_RELU']._serialized_end=542
+  _globals['_TANH']._serialized_start=544
+  _globals['_TANH']._serialized_end=550
+  _globals['_SIGMOID']._serialized_start=552
+  _globals['_SIGMOID']._serialized_end=561
+  _globals['_DROPOUT']._serialized_start=563
+  _globals['_DROPOUT']._serialized_end=600
+  _globals['_RESIDUAL']._serialized_start=602
+  _globals['_RESIDUAL']._serialized_end=690
+  _globals['_CONCATENATE']._serialized_start=692
+  _globals['_CONCATENATE']._serialized_end=744
+  _globals['_STACK']._serialized_start=746
+  _globals['_STACK']._serialized_end=790
+  _globals['_LOSS']._serialized_start=793
+  _globals['_LOSS']._serialized_end=937
+  _globals['_SOFTMAXCROSSENTROPY']._serialized_start=939
+  _globals['_SOFTMAXCROSSENTROPY']._serialized_end=960
+  _globals['_MEANSQUAREDERROR']._serialized_start=962
+  _globals['_MEANSQUAREDERROR']._serialized_end=980
 # @@protoc_insertion_point(module_scope)

@@ -4,61 +4,29 @@ isort:skip_file
 What is trained: a network of layers, and the loss that judges its output."""
 
 import builtins
+import chainrule.v1.initializer_pb2
 import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
-import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
-import sys
 import typing
-
-if sys.version_info >= (3, 10):
-    import typing as typing_extensions
-else:
-    import typing_extensions
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
 @typing.final
 class Network(google.protobuf.message.Message):
-    """A stack of layers. The shape that reaches the first layer is the shape of one row of the dataset's input
+    """Layers one behind the other. The shape that reaches the first layer is the shape of one row of the dataset's input
     column; every later shape follows from it.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    class _Initializer:
-        ValueType = typing.NewType("ValueType", builtins.int)
-        V: typing_extensions.TypeAlias = ValueType
-
-    class _InitializerEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[Network._Initializer.ValueType], builtins.type):
-        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
-        INITIALIZER_UNSPECIFIED: Network._Initializer.ValueType  # 0
-        """Left to the service: He before a ReLU, else Glorot."""
-        GLOROT_UNIFORM: Network._Initializer.ValueType  # 1
-        """Uniform within +-sqrt(6 / (inputs + outputs)) (Glorot and Bengio 2010)."""
-        GLOROT_NORMAL: Network._Initializer.ValueType  # 2
-        """Normal with variance 2 / (inputs + outputs)."""
-        HE_UNIFORM: Network._Initializer.ValueType  # 3
-        """Uniform within +-sqrt(6 / inputs) (He et al. 2015)."""
-        HE_NORMAL: Network._Initializer.ValueType  # 4
-        """Normal with variance 2 / inputs."""
-
-    class Initializer(_Initializer, metaclass=_InitializerEnumTypeWrapper):
-        """How a weight array is filled before the first step, from the job's seed."""
-
-    INITIALIZER_UNSPECIFIED: Network.Initializer.ValueType  # 0
-    """Left to the service: He before a ReLU, else Glorot."""
-    GLOROT_UNIFORM: Network.Initializer.ValueType  # 1
-    """Uniform within +-sqrt(6 / (inputs + outputs)) (Glorot and Bengio 2010)."""
-    GLOROT_NORMAL: Network.Initializer.ValueType  # 2
-    """Normal with variance 2 / (inputs + outputs)."""
-    HE_UNIFORM: Network.Initializer.ValueType  # 3
-    """Uniform within +-sqrt(6 / inputs) (He et al. 2015)."""
-    HE_NORMAL: Network.Initializer.ValueType  # 4
-    """Normal with variance 2 / inputs."""
-
     LAYERS_FIELD_NUMBER: builtins.int
+    PADDING_FIELD_NUMBER: builtins.int
+    padding: builtins.float
+    """For sequences of different lengths: a place in time all of whose numbers are this is padding, which recurrent
+    layers, attention, pooling over time and losses leave out. Rows are of shape (time, ...). Default: nothing is.
+    """
     @property
     def layers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Layer]:
         """The layers in forward order, at least one. Parameters are named "layers.<index>.<parameter>"."""
@@ -67,8 +35,11 @@ class Network(google.protobuf.message.Message):
         self,
         *,
         layers: collections.abc.Iterable[global___Layer] | None = ...,
+        padding: builtins.float | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["layers", b"layers"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_padding", b"_padding", "padding", b"padding"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_padding", b"_padding", "layers", b"layers", "padding", b"padding"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_padding", b"_padding"]) -> typing.Literal["padding"] | None: ...
 
 global___Network = Network
 
@@ -82,6 +53,9 @@ class Layer(google.protobuf.message.Message):
     RELU_FIELD_NUMBER: builtins.int
     TANH_FIELD_NUMBER: builtins.int
     SIGMOID_FIELD_NUMBER: builtins.int
+    DROPOUT_FIELD_NUMBER: builtins.int
+    RESIDUAL_FIELD_NUMBER: builtins.int
+    CONCATENATE_FIELD_NUMBER: builtins.int
     @property
     def dense(self) -> global___Dense:
         """y = x W + b."""
@@ -98,6 +72,18 @@ class Layer(google.protobuf.message.Message):
     def sigmoid(self) -> global___Sigmoid:
         """y = 1 / (1 + exp(-x))."""
 
+    @property
+    def dropout(self) -> global___Dropout:
+        """Some numbers replaced by 0, in training alone."""
+
+    @property
+    def residual(self) -> global___Residual:
+        """y = f(x) + x, for layers f."""
+
+    @property
+    def concatenate(self) -> global___Concatenate:
+        """The outputs of several stacks of layers, side by side."""
+
     def __init__(
         self,
         *,
@@ -105,10 +91,13 @@ class Layer(google.protobuf.message.Message):
         relu: global___Relu | None = ...,
         tanh: global___Tanh | None = ...,
         sigmoid: global___Sigmoid | None = ...,
+        dropout: global___Dropout | None = ...,
+        residual: global___Residual | None = ...,
+        concatenate: global___Concatenate | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["dense", b"dense", "kind", b"kind", "relu", b"relu", "sigmoid", b"sigmoid", "tanh", b"tanh"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["dense", b"dense", "kind", b"kind", "relu", b"relu", "sigmoid", b"sigmoid", "tanh", b"tanh"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["dense", "relu", "tanh", "sigmoid"] | None: ...
+    def HasField(self, field_name: typing.Literal["concatenate", b"concatenate", "dense", b"dense", "dropout", b"dropout", "kind", b"kind", "relu", b"relu", "residual", b"residual", "sigmoid", b"sigmoid", "tanh", b"tanh"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["concatenate", b"concatenate", "dense", b"dense", "dropout", b"dropout", "kind", b"kind", "relu", b"relu", "residual", b"residual", "sigmoid", b"sigmoid", "tanh", b"tanh"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["dense", "relu", "tanh", "sigmoid", "dropout", "residual", "concatenate"] | None: ...
 
 global___Layer = Layer
 
@@ -122,13 +111,13 @@ class Dense(google.protobuf.message.Message):
     INITIALIZER_FIELD_NUMBER: builtins.int
     units: builtins.int
     """The number of outputs, 1 to 1,000,000. Required."""
-    initializer: global___Network.Initializer.ValueType
+    initializer: chainrule.v1.initializer_pb2.Initializer.ValueType
     """How the weights start. By default He where the next layer is a ReLU, else Glorot. Biases start at zero."""
     def __init__(
         self,
         *,
         units: builtins.int = ...,
-        initializer: global___Network.Initializer.ValueType = ...,
+        initializer: chainrule.v1.initializer_pb2.Initializer.ValueType = ...,
     ) -> None: ...
     def ClearField(self, field_name: typing.Literal["initializer", b"initializer", "units", b"units"]) -> None: ...
 
@@ -169,6 +158,94 @@ class Sigmoid(google.protobuf.message.Message):
     ) -> None: ...
 
 global___Sigmoid = Sigmoid
+
+@typing.final
+class Dropout(google.protobuf.message.Message):
+    """Each number is replaced by 0 with probability `rate` while training, and the others are divided by 1 - rate. Nothing
+    is changed in validation and prediction (Srivastava et al. 2014).
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RATE_FIELD_NUMBER: builtins.int
+    rate: builtins.float
+    """The share that is replaced, 0 up to, but not including, 1. Default 0.5."""
+    def __init__(
+        self,
+        *,
+        rate: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_rate", b"_rate", "rate", b"rate"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_rate", b"_rate", "rate", b"rate"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_rate", b"_rate"]) -> typing.Literal["rate"] | None: ...
+
+global___Dropout = Dropout
+
+@typing.final
+class Residual(google.protobuf.message.Message):
+    """y = f(x) + g(x) (He et al. 2016)."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LAYERS_FIELD_NUMBER: builtins.int
+    PROJECTION_FIELD_NUMBER: builtins.int
+    @property
+    def layers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Layer]:
+        """f, at least one layer."""
+
+    @property
+    def projection(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Layer]:
+        """g, for when f changes the shape of a row. Default: g(x) = x."""
+
+    def __init__(
+        self,
+        *,
+        layers: collections.abc.Iterable[global___Layer] | None = ...,
+        projection: collections.abc.Iterable[global___Layer] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["layers", b"layers", "projection", b"projection"]) -> None: ...
+
+global___Residual = Residual
+
+@typing.final
+class Concatenate(google.protobuf.message.Message):
+    """The outputs of several stacks that all get the same input, side by side along the last axis of a row."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BRANCHES_FIELD_NUMBER: builtins.int
+    @property
+    def branches(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Stack]:
+        """The stacks, at least 2. Their outputs may differ in the last axis alone."""
+
+    def __init__(
+        self,
+        *,
+        branches: collections.abc.Iterable[global___Stack] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["branches", b"branches"]) -> None: ...
+
+global___Concatenate = Concatenate
+
+@typing.final
+class Stack(google.protobuf.message.Message):
+    """Layers one behind the other. Without any, what goes in comes out."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LAYERS_FIELD_NUMBER: builtins.int
+    @property
+    def layers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Layer]:
+        """The layers in forward order."""
+
+    def __init__(
+        self,
+        *,
+        layers: collections.abc.Iterable[global___Layer] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["layers", b"layers"]) -> None: ...
+
+global___Stack = Stack
 
 @typing.final
 class Loss(google.protobuf.message.Message):

@@ -308,6 +308,7 @@ class TrainingData(google.protobuf.message.Message):
     TARGET_COLUMN_FIELD_NUMBER: builtins.int
     VALIDATION_FRACTION_FIELD_NUMBER: builtins.int
     SHUFFLE_WINDOW_FIELD_NUMBER: builtins.int
+    WEIGHT_COLUMN_FIELD_NUMBER: builtins.int
     dataset: builtins.str
     """The dataset's resource name, "datasets/<id>". Required."""
     input_column: builtins.str
@@ -323,6 +324,8 @@ class TrainingData(google.protobuf.message.Message):
     fixed when the job is created. Default: 0 if a worker can hold the whole input column, else as many rows as fit
     into half of what it can hold. A dataset larger than that should not come sorted.
     """
+    weight_column: builtins.str
+    """A column of one number a row, none below 0: how much each row counts in the loss. Default: every row counts 1."""
     def __init__(
         self,
         *,
@@ -331,9 +334,10 @@ class TrainingData(google.protobuf.message.Message):
         target_column: builtins.str = ...,
         validation_fraction: builtins.float | None = ...,
         shuffle_window: builtins.int | None = ...,
+        weight_column: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_shuffle_window", b"_shuffle_window", "_validation_fraction", b"_validation_fraction", "shuffle_window", b"shuffle_window", "validation_fraction", b"validation_fraction"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_shuffle_window", b"_shuffle_window", "_validation_fraction", b"_validation_fraction", "dataset", b"dataset", "input_column", b"input_column", "shuffle_window", b"shuffle_window", "target_column", b"target_column", "validation_fraction", b"validation_fraction"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_shuffle_window", b"_shuffle_window", "_validation_fraction", b"_validation_fraction", "dataset", b"dataset", "input_column", b"input_column", "shuffle_window", b"shuffle_window", "target_column", b"target_column", "validation_fraction", b"validation_fraction", "weight_column", b"weight_column"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_shuffle_window", b"_shuffle_window"]) -> typing.Literal["shuffle_window"] | None: ...
     @typing.overload

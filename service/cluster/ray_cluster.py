@@ -30,7 +30,7 @@ from service.training.session import Gone, News, Order, Training
 from service.training.timing import Timing
 from worker import actor as worker_actor
 from worker import exchange
-from worker.actor import BlockRefs
+from worker.actor import BlockRefs, Columns
 from worker.arrays import Array
 from worker.columns import block_rows
 from worker.task import Data
@@ -102,9 +102,10 @@ class RayCluster:
 
     @contextmanager
     def train(self, order: Order, dataset: Dataset, data: Data, workers: int) -> Iterator[Training]:
-        columns = (
-            self._stored(dataset, order.spec.input_column, np.asarray(data.inputs)),
-            self._stored(dataset, order.spec.target_column, np.asarray(data.targets)),
+        arrays = (data.inputs, data.targets, data.weights)
+        columns = tuple(
+            self._stored(dataset, name, np.asarray(array))
+            for name, array in zip(order.spec.columns, arrays, strict=False)
         )
         prefix = f"{self._prefix}{order.job_id}-{secrets.token_hex(4)}-"
         with self._lock:
@@ -178,7 +179,7 @@ class RayTraining:
         self._starting: Any = None
         self._is_started = False
 
-    def start(self, order: Order, columns: tuple[BlockRefs, BlockRefs], prefix: str, patience: Patience) -> None:
+    def start(self, order: Order, columns: Columns, prefix: str, patience: Patience) -> None:
         """Has it begin, without waiting for that: one that can't is found out as one that is lost later."""
         self._starting = self._trainer.start.remote(order, columns, prefix, patience, self._lent)
 

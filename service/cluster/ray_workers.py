@@ -21,7 +21,7 @@ from service.cluster.bells import Bell, SharedBell, ThreadBell
 from service.cluster.members import Member
 from service.cluster.workers import Change, Joined, Lost, TooFewWorkers, WorkersError
 from worker import exchange
-from worker.actor import BlockRefs, NotJoined
+from worker.actor import Columns, NotJoined
 from worker.arrays import Array
 from worker.blocks import Block
 from worker.exchange import Kind, Layout, Segment
@@ -96,7 +96,7 @@ class RayWorkers:
     def __init__(
         self,
         task: Task,
-        columns: tuple[BlockRefs, BlockRefs],
+        columns: Columns,
         bounds: tuple[int, int],
         prefix: str,
         patience: Patience,

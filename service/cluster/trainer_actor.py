@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from service.cluster.ray_workers import Patience, RayWorkers
 from service.training.session import News, Order, Session
-from worker.actor import BlockRefs
+from worker.actor import Columns
 
 OPTIONS = {"num_cpus": 0, "max_restarts": 0, "max_concurrency": 4}
 
@@ -34,7 +34,7 @@ class TrainerActor:
     def start(
         self,
         order: Order,
-        columns: tuple[BlockRefs, BlockRefs],
+        columns: Columns,
         prefix: str,
         patience: Patience,
         actors: dict[int, Any],

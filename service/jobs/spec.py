@@ -44,6 +44,13 @@ class JobSpec:
     keep_best: bool = False
     shuffle_window: int | None = None
     """None where it is left to the service, which fills it in before there is a job."""
+    weight_column: str = ""
+    padding: float | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns it uses: inputs, targets, and weights if there are any."""
+        return (self.input_column, self.target_column, *([self.weight_column] if self.weight_column else []))
 
     def shards_of(self, rows: int) -> Shards:
         """How a dataset of `rows` rows is dealt out."""

@@ -170,9 +170,8 @@ class Runner:
         self._forget_deleted(job_id)
 
     def _data(self, spec: JobSpec, dataset: Dataset) -> Data:
-        columns = (dataset.column(spec.input_column), dataset.column(spec.target_column))
-        inputs, targets = (self._datasets.array(dataset.id, number) for number in columns if number is not None)
-        return Data(inputs, targets)
+        numbers = (dataset.column(name) for name in spec.columns)
+        return Data(*(self._datasets.array(dataset.id, number) for number in numbers if number is not None))
 
     def _why_halted(self) -> str:
         return "goes on when the coordinator, which was stopped, starts again" if self._stop.is_set() else ""

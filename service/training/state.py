@@ -39,7 +39,7 @@ class Diverged(Exception):
 
 def no_sums(scores: Iterable[str]) -> Sums:
     """Sums over no rows."""
-    return Sums(0.0, dict.fromkeys(scores, 0.0), 0)
+    return Sums(0.0, dict.fromkeys(scores, 0.0), 0, 0.0)
 
 
 def check_state(state: TrainingState, network: Network) -> None:

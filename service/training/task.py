@@ -5,6 +5,7 @@ for no reason that could have been known.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from service.data.datasets import Dataset
 from service.errors import Violations
 from service.jobs.spec import JobSpec
 from worker.errors import ShapeMismatch, TargetMismatch
-from worker.layers import LAYERS, Layer
+from worker.layers import LAYERS
 from worker.losses import TargetColumn
 from worker.network import Network
 from worker.task import Task
@@ -32,7 +33,9 @@ def make_task(spec: JobSpec, dataset: Dataset, path: str) -> Task:
     shards = spec.shards_of(dataset.rows)
     if dataset.rows == 1 and spec.validation_fraction:
         violations.add(f"{path}.data.validation_fraction", "must be 0, since the dataset has a single row")
-    network = Network(spec.layers, inputs.row_shape if inputs else ())
+    if spec.weight_column:
+        _check_weights(dataset, spec.weight_column, f"{path}.data.weight_column", violations)
+    network = Network(spec.layers, inputs.row_shape if inputs else (), spec.padding)
     if inputs:
         try:
             _check_size(network, spec, path, violations)
@@ -40,8 +43,7 @@ def make_task(spec: JobSpec, dataset: Dataset, path: str) -> Task:
                 described = TargetColumn(targets.integral, targets.row_shape, targets.min, targets.max)
                 spec.loss.check(network.output_shape, described)
         except ShapeMismatch as error:
-            kind = _kind(spec.layers[error.layer])
-            violations.add(f"{path}.network.layers[{error.layer}].{kind}", error.problem)
+            violations.add(f"{path}.network.{_place(spec, error.path)}", error.problem)
         except TargetMismatch as error:
             violations.add(f"{path}.data.target_column", f"{spec.target_column!r}: {error}")
     violations.raise_any()
@@ -105,5 +107,22 @@ def _check_size(network: Network, spec: JobSpec, path: str, violations: Violatio
         )
 
 
-def _kind(layer: Layer) -> str:
-    return next(kind for kind, cls in LAYERS.items() if isinstance(layer, cls))
+def _check_weights(dataset: Dataset, name: str, field: str, violations: Violations) -> None:
+    column = _usable(dataset, name, field, violations)
+    if column and column.row_shape != ():
+        violations.add(field, f"{name!r} has rows of shape {column.row_shape}; weights are one number a row")
+    elif column and column.min < 0:
+        violations.add(field, f"{name!r} has weights from {column.min:g}; none may be below 0")
+    elif column and column.max == 0:
+        violations.add(field, f"{name!r} has weights that are all 0, so that no row would count")
+
+
+def _place(spec: JobSpec, path: tuple[tuple[str, int], ...]) -> str:
+    """The path to a layer as a request spells it: "layers[2].residual.layers[0].dense"."""
+    at: Any = spec
+    names = []
+    for field, index in path:
+        at = getattr(at, field)[index]
+        kind = next((kind for kind, cls in LAYERS.items() if isinstance(at, cls)), None)
+        names += [f"{field}[{index}]", *([kind] if kind else [])]
+    return ".".join(names)

@@ -86,7 +86,8 @@ class Trainer:
 
         Raises Diverged, WorkersLost, Stopped, and OSError if a checkpoint can't be written.
         """
-        self._update = Update(self.task.network.size, self.workers.params.dtype)
+        network = self.task.network
+        self._update = Update(network.size, self.workers.params.dtype, network.learned)
         self._state = self._restored(self.checkpoints.load()) or self._first_state()
         for event in self._state.unacknowledged:
             self.outbox.post(event)
@@ -135,7 +136,7 @@ class Trainer:
             self._update.apply(self.spec.optimizer, state.params, mean, state.carried, self._rate(), state.step)
         state.step += 1
         state.epoch += mean.sums
-        return mean.sums.loss / mean.sums.count
+        return mean.sums.mean_loss
 
     def _complete_epoch(self) -> EpochCompleted:
         """Validates, and reports how the epoch went. Raises Diverged, and then the epoch is not reported."""
@@ -149,9 +150,9 @@ class Trainer:
         epoch = EpochCompleted(
             epoch=state.step // self.task.shards.steps_per_epoch,
             step=state.step,
-            training_loss=state.epoch.loss / state.epoch.count,
+            training_loss=state.epoch.mean_loss,
             training_accuracy=_share(state.epoch, "accuracy"),
-            validation_loss=held_out.loss / held_out.count if held_out.count else None,
+            validation_loss=held_out.mean_loss if held_out.count else None,
             validation_accuracy=_share(held_out, "accuracy"),
             learning_rate=self._rate(),
             duration_seconds=time.monotonic() - self._epoch_began,

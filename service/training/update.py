@@ -36,16 +36,22 @@ class Mean:
     """The mean gradient over all rows of a step."""
 
     vector: Array
-    """(parameters,); overwritten by the update."""
+    """(parameters,); overwritten by the update. Where parameters are kept and not learned: what is added to them."""
     sums: Sums
     squared_norm: float
+    """Of what is learned."""
 
 
 class Update:
-    """Averages and updates vectors of one length."""
+    """Averages and updates vectors of one length, whose first `learned` elements are learned, and the others kept."""
 
-    def __init__(self, parameters: int, dtype: np.dtype[np.floating]) -> None:
-        self._slices = [slice(start, min(start + SLICE, parameters)) for start in range(0, parameters, SLICE)]
+    def __init__(self, parameters: int, dtype: np.dtype[np.floating], learned: int | None = None) -> None:
+        self._learned = parameters if learned is None else learned
+        self._slices = [
+            slice(start, min(start + SLICE, end))
+            for begin, end in ((0, self._learned), (self._learned, parameters))
+            for start in range(begin, end, SLICE)
+        ]
         self._threads = min(2, os.cpu_count() or 1) if parameters >= SHARED_FROM else 1
         self._executor = ThreadPoolExecutor(self._threads - 1) if self._threads > 1 else None
         self._scratch = [np.empty(min(SLICE, parameters), dtype) for _ in range(self._threads)]
@@ -53,8 +59,8 @@ class Update:
     def average(self, blocks: Sequence[Block], shards: int) -> Mean:
         """The mean of what all shards together brought; the blocks' vectors are used up.
 
-        Blocks are added in the tree over shards and divided once, by the rows of all. Averaging the shards' means
-        instead would weigh a row by the size of its shard.
+        Blocks are added in the tree over shards and divided once, by the weight of all rows. Averaging the shards'
+        means instead would weigh a row by the size of its shard. Statistics know no weights: each row counts once.
         """
         by_first = {block.first: block.total for block in blocks}
         additions, _ = merges(((block.first, block.width) for block in blocks), shards)
@@ -63,12 +69,15 @@ class Update:
             sums[left] = sums[left] + sums[right]
         pairs = [(by_first[left].vector, by_first[right].vector) for left, right in additions]
         mean = by_first[0].vector
-        share = 1 / sums[0].count
+        share, share_of_kept = (1 / divisor if divisor else 0.0 for divisor in (sums[0].weight, sums[0].count))
 
         def add_and_divide(part: slice, _scratch: Array) -> float:
             for left, right in pairs:
                 left[part] += right[part]
             piece = mean[part]
+            if part.start >= self._learned:
+                piece *= share_of_kept
+                return 0.0
             piece *= share
             return float(np.dot(piece, piece))
 
@@ -78,8 +87,11 @@ class Update:
         """Takes a step, in place."""
 
         def update(part: slice, scratch: Array) -> None:
-            vectors = {name: vector[part] for name, vector in carried.items()}
             piece = mean.vector[part]
+            if part.start >= self._learned:
+                params[part] += piece
+                return
+            vectors = {name: vector[part] for name, vector in carried.items()}
             optimizer.update(params[part], piece, vectors, rate, step, scratch[: len(piece)])
 
         self._each(update)
@@ -108,7 +120,7 @@ def check_finite(mean: Mean, network: Network, step: int) -> None:
         return  # the gradient is large, but only its square is beyond single precision
     where = f"the gradient of {broken}" if broken else "the loss"
     raise Diverged(
-        f"{where} is NaN or infinite in step {step + 1} (the mean loss there: {mean.sums.loss / mean.sums.count:g}); "
+        f"{where} is NaN or infinite in step {step + 1} (the mean loss there: {mean.sums.mean_loss:g}); "
         f"the step was not applied. {ADVICE}"
     )
 

@@ -1,21 +1,26 @@
 """Maps a message to a frozen dataclass with the same field names, and back.
 
 Layers, losses and optimizers have the same shape on both sides, so that a new one needs its message, its dataclass and
-a row in a table, and no code here.
+a row in a table, and no code here. A field may hold several values, or messages that are mapped in the same way.
 """
 
 import dataclasses
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import Any, TypeAlias, TypeVar
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from service.errors import Violations
 from worker.errors import InvalidValue
+from worker.layers import LAYERS, Stack
 
 T = TypeVar("T")
+
+Kinds: TypeAlias = Mapping[str, type[Any]]
+"""Which dataclass belongs to which field of a oneof "kind"."""
 
 
 def parse_kind(message: Message, kinds: Mapping[str, type[T]], path: str, violations: Violations) -> T | None:
@@ -33,9 +38,19 @@ def parse(message: Message, cls: type[T], path: str, violations: Violations) -> 
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]  # every kind is a dataclass
         descriptor = message.DESCRIPTOR.fields_by_name[field.name]
         value = getattr(message, field.name)
-        if descriptor.type == FieldDescriptor.TYPE_ENUM:
+        where = f"{path}.{field.name}"
+        if descriptor.type == FieldDescriptor.TYPE_MESSAGE:
+            if descriptor.is_repeated:
+                items = [_parse_message(item, f"{where}[{index}]", violations) for index, item in enumerate(value)]
+                values[field.name] = tuple(item for item in items if item is not None)
+            elif message.HasField(field.name):
+                values[field.name] = _parse_message(value, where, violations)
+        elif descriptor.is_repeated:
+            if value:
+                values[field.name] = tuple(value)
+        elif descriptor.type == FieldDescriptor.TYPE_ENUM:
             if value not in descriptor.enum_type.values_by_number:
-                violations.add(f"{path}.{field.name}", f"has the unknown value {value}; {_choices(descriptor)}")
+                violations.add(where, f"has the unknown value {value}; {_choices(descriptor)}")
             elif value != 0:
                 names: Any = type(field.default)
                 values[field.name] = names[descriptor.enum_type.values_by_number[value].name]
@@ -48,14 +63,47 @@ def parse(message: Message, cls: type[T], path: str, violations: Violations) -> 
         return None
 
 
-def fill_kind(message: Message, value: Any, kinds: Mapping[str, type[Any]]) -> None:
+def fill_kind(message: Message, value: Any, kinds: Kinds) -> None:
     """Sets the oneof "kind" of a message from a dataclass."""
     kind = next(name for name, cls in kinds.items() if isinstance(value, cls))
-    target = getattr(message, kind)
-    target.SetInParent()
+    fill(getattr(message, kind), value)
+
+
+def fill(message: Message, value: Any) -> None:
+    """Sets the fields of a message from a dataclass."""
+    message.SetInParent()
     for field in dataclasses.fields(value):
         item = getattr(value, field.name)
-        setattr(target, field.name, item.name if isinstance(item, Enum) else item)
+        if item is None:
+            continue
+        descriptor = message.DESCRIPTOR.fields_by_name[field.name]
+        target = getattr(message, field.name)
+        if descriptor.type == FieldDescriptor.TYPE_MESSAGE:
+            for part in item if descriptor.is_repeated else [item]:
+                _fill_message(target.add() if descriptor.is_repeated else target, part)
+        elif descriptor.is_repeated:
+            target.extend(item)
+        else:
+            setattr(message, field.name, item.name if isinstance(item, Enum) else item)
+
+
+def _parse_message(message: Message, path: str, violations: Violations) -> Any:
+    nested = NESTED[message.DESCRIPTOR.full_name]
+    if isinstance(nested, Mapping):
+        return parse_kind(message, nested, path, violations)
+    return parse(message, nested, path, violations)
+
+
+def _fill_message(message: Message, value: Any) -> None:
+    nested = NESTED[message.DESCRIPTOR.full_name]
+    if isinstance(nested, Mapping):
+        fill_kind(message, value, nested)
+    else:
+        fill(message, value)
+
+
+NESTED: Mapping[str, Kinds | type[Any]] = MappingProxyType({"chainrule.v1.Layer": LAYERS, "chainrule.v1.Stack": Stack})
+"""What messages within messages are mapped to, by the message's full name."""
 
 
 def _choices(descriptor: FieldDescriptor) -> str:

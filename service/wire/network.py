@@ -1,29 +1,39 @@
 """Networks and losses."""
 
+from typing import Any
+
+from google.protobuf.message import Message
+
 from chainrule.v1 import network_pb2 as pb
+from chainrule.v1.initializer_pb2 import GLOROT_UNIFORM, HE_NORMAL
 from service.errors import Violations
 from service.wire.fields import fill_kind, parse_kind
 from worker.layers import LAYERS, Layer
 from worker.losses import LOSSES, Loss
 
 MOST_LAYERS = 1_000
+RECTIFIED = ("relu",)
+"""The layers that silence half of what reaches them, for which He et al. (2015) wrote."""
 
 
 def parse_layers(message: pb.Network, path: str, violations: Violations) -> tuple[Layer, ...]:
     """The layers that are right; the others are noted."""
-    if not 1 <= len(message.layers) <= MOST_LAYERS:
-        violations.add(f"{path}.layers", f"has {len(message.layers)} layers; must have 1 to {MOST_LAYERS:,}")
+    count = _count(message)
+    if not 1 <= count <= MOST_LAYERS or not message.layers:
+        violations.add(f"{path}.layers", f"has {count} layers; must have 1 to {MOST_LAYERS:,}")
         return ()
-    with_defaults = [_with_initializer(message, index) for index in range(len(message.layers))]
+    network = pb.Network()
+    network.CopyFrom(message)
+    _choose_initializers(network)
     parsed = [
-        parse_kind(layer, LAYERS, f"{path}.layers[{index}]", violations) for index, layer in enumerate(with_defaults)
+        parse_kind(layer, LAYERS, f"{path}.layers[{index}]", violations) for index, layer in enumerate(network.layers)
     ]
     return tuple(layer for layer in parsed if layer is not None)
 
 
-def layers_message(layers: tuple[Layer, ...]) -> pb.Network:
+def network_message(layers: tuple[Layer, ...], padding: float | None = None) -> pb.Network:
     """The message for some layers."""
-    network = pb.Network()
+    network = pb.Network(padding=padding)
     for layer in layers:
         fill_kind(network.layers.add(), layer, LAYERS)
     return network
@@ -41,11 +51,28 @@ def loss_message(loss: Loss) -> pb.Loss:
     return message
 
 
-def _with_initializer(network: pb.Network, index: int) -> pb.Layer:
-    """The layer, its initializer chosen where it was left to us: He before a ReLU, else Glorot."""
-    layer = pb.Layer()
-    layer.CopyFrom(network.layers[index])
-    if layer.HasField("dense") and layer.dense.initializer == pb.Network.INITIALIZER_UNSPECIFIED:
-        before_relu = network.layers[index + 1 : index + 2] and network.layers[index + 1].HasField("relu")
-        layer.dense.initializer = pb.Network.HE_NORMAL if before_relu else pb.Network.GLOROT_UNIFORM
-    return layer
+def _count(message: Message) -> int:
+    """How many layers there are, those within others included."""
+    inner = [item for _, value in message.ListFields() for item in _messages(value)]
+    return isinstance(message, pb.Layer) + sum(map(_count, inner))
+
+
+def _choose_initializers(message: Message) -> None:
+    """Chooses where it was left to us: He before a layer of the ReLU family, else Glorot."""
+    for _, value in message.ListFields():
+        items = _messages(value)
+        for item, after in zip(items, [*items, None][1:], strict=True):
+            _choose_initializers(item)
+            if not isinstance(item, pb.Layer):
+                continue
+            kind = item.WhichOneof("kind")
+            layer = getattr(item, kind) if kind else None
+            if layer is not None and "initializer" in layer.DESCRIPTOR.fields_by_name and layer.initializer == 0:
+                rectified = isinstance(after, pb.Layer) and after.WhichOneof("kind") in RECTIFIED
+                layer.initializer = HE_NORMAL if rectified else GLOROT_UNIFORM
+
+
+def _messages(value: Any) -> list[Message]:
+    """The messages that the value of a field consists of."""
+    items = [value] if isinstance(value, Message) else value if not isinstance(value, str | bytes | int | float) else []
+    return [item for item in items if isinstance(item, Message)]

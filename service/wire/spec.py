@@ -8,7 +8,7 @@ from service.jobs.spec import JobSpec, OnDivergence
 from service.training.optimizers import OPTIMIZERS, SINGLE, Adam, Optimizer, is_positive_single
 from service.wire.fields import fill_kind, parse_kind
 from service.wire.names import parse_name
-from service.wire.network import layers_message, loss_message, parse_layers, parse_loss
+from service.wire.network import loss_message, network_message, parse_layers, parse_loss
 
 LARGEST = 1_000_000
 LARGEST_SHARDS = 1_024
@@ -80,6 +80,8 @@ def parse_spec(message: pb.TrainingJobSpec, path: str) -> JobSpec:
         keep_last=keep_last,
         keep_best=message.checkpoints.keep_best,
         shuffle_window=data.shuffle_window if data.HasField("shuffle_window") else None,
+        weight_column=data.weight_column,
+        padding=message.network.padding if message.network.HasField("padding") else None,
     )
 
 
@@ -92,8 +94,9 @@ def spec_message(spec: JobSpec) -> pb.TrainingJobSpec:
             target_column=spec.target_column,
             validation_fraction=spec.validation_fraction,
             shuffle_window=spec.shuffle_window,
+            weight_column=spec.weight_column,
         ),
-        network=layers_message(spec.layers),
+        network=network_message(spec.layers, spec.padding),
         loss=loss_message(spec.loss),
         optimizer=pb.Optimizer(learning_rate=spec.learning_rate),
         epochs=spec.epochs,

@@ -5,35 +5,70 @@ layer can be used by any number of threads at once (the form is thinc's and auto
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
+
+import numpy as np
 
 from worker.arrays import Array, Shape
 from worker.initializers import Initializer
+from worker.seeds import Purpose, generator
 
 Params: TypeAlias = Mapping[str, Array]
 """A layer's parameters, or their gradients, by name: views of the network's flat vector."""
 
 Backward: TypeAlias = Callable[[Array, Params], Array]
-"""`backward(dy, grads) -> dx`: fills every array of `grads` with dL/dparameter and returns dL/dx, where dy is dL/dy."""
+"""`backward(dy, grads) -> dx`: fills every array of `grads` with dL/dparameter and returns dL/dx, where dy is dL/dy.
+
+The gradient of an array that is kept and not learned is the change it should undergo, times the number of rows.
+"""
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One array that a layer learns."""
+    """One array that a layer learns; or keeps, such as a running mean."""
 
     shape: Shape
     initializer: Initializer
     fan_in: int = 1
     fan_out: int = 1
+    kept: bool = False
+    """Whether it follows what is seen instead of the loss: the trainer adds the mean of what `backward` gives for it,
+    and neither the optimizer nor a penalty touches it. It is part of the model all the same."""
 
 
 @dataclass(frozen=True)
+class Draw:
+    """Which part of a job a forward pass is: all that its random numbers follow from."""
+
+    seed: int
+    step: int
+    shard: int
+
+
+@dataclass(slots=True)
 class Context:
     """What a layer may know beyond its input."""
 
     input_gradient: bool = True
     """Whether anyone needs dx. The first layer's is never used, and for a dense layer it costs a third of the work."""
+    draw: Draw | None = None
+    """Set while training. Without it the network predicts: nothing is dropped, and statistics are those kept."""
+    mask: Array | None = None
+    """For sequences of different lengths, (rows, time) of truth values: False where a row is padded."""
+    path: tuple[int, ...] = ()
+    """Where the layer is in the network, so that each draws numbers of its own."""
+    penalties: list[float] = field(default_factory=list)
+    """What layers add to the summed loss; a layer that does so adds the gradient of it in its backward."""
+
+    def inside(self, index: int, *, input_gradient: bool = True) -> "Context":
+        """The context of a layer within this one."""
+        return Context(input_gradient, self.draw, self.mask, (*self.path, index), self.penalties)
+
+    def generator(self) -> np.random.Generator:
+        """The layer's own random numbers in this step and shard: the same whoever computes it, and however often."""
+        assert self.draw is not None, "only training draws"  # noqa: S101 - asked for while predicting: a layer's mistake
+        return generator(self.draw.seed, Purpose.LAYER, self.draw.step, self.draw.shard, *self.path)
 
 
 class Layer(Protocol):
@@ -43,7 +78,7 @@ class Layer(Protocol):
         """The shape of a row after the layer. Raises ValueError, saying what would fit, if it can't take the input."""
 
     def parameters(self, input_shape: Shape) -> Mapping[str, Parameter]:
-        """What the layer learns, in the order in which it lies in the flat vector."""
+        """What the layer learns or keeps, in the order in which it lies in the flat vector."""
 
     def forward(self, params: Params, x: Array, context: Context) -> tuple[Array, Backward]:
         """Computes y from x, both with a first axis of rows, and returns it with its backward."""

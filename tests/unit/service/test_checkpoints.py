@@ -20,7 +20,9 @@ from worker.gradient import Sums
 
 def state(step: int = 1, size: int = 5) -> TrainingState:
     vector = np.linspace(0, step, size, dtype=np.float32)
-    return TrainingState(step, vector, {"m": vector * 2, "v": vector * 3}, Sums(0.1 * step, {"accuracy": 2.0}, step))
+    return TrainingState(
+        step, vector, {"m": vector * 2, "v": vector * 3}, Sums(0.1 * step, {"accuracy": 2.0}, step, step)
+    )
 
 
 def assert_same(one: TrainingState | None, other: TrainingState) -> None:

@@ -23,8 +23,7 @@ LARGE = SHARED_FROM + SLICE // 2
 
 
 def of_rows(rows: Array) -> Gradient:
-    x, y = DATA.take(rows, PARAMS.dtype)
-    return gradient(NETWORK, TASK.loss, PARAMS, x, y)
+    return gradient(NETWORK, TASK.loss, PARAMS, DATA.take(rows, PARAMS.dtype))
 
 
 def average(terms: list[Gradient]) -> Mean:
@@ -35,7 +34,7 @@ def average(terms: list[Gradient]) -> Mean:
 
 def mean_of(vector: Array, loss: float = 1.0) -> Mean:
     with np.errstate(over="ignore"):
-        return Mean(vector, Sums(loss, {"accuracy": 0.0}, 1), float(np.dot(vector, vector)))
+        return Mean(vector, Sums(loss, {"accuracy": 0.0}, 1, 1), float(np.dot(vector, vector)))
 
 
 @settings(deadline=None)
@@ -51,13 +50,13 @@ def test_any_split_averages_to_the_whole_batch(cuts: list[int], order: list[int]
 
 
 def test_a_row_weighs_the_same_in_a_small_shard() -> None:
-    one = Gradient(np.array([3.0]), Sums(3.0, {}, 1))
-    three = Gradient(np.array([5.0]), Sums(5.0, {}, 3))
+    one = Gradient(np.array([3.0]), Sums(3.0, {}, 1, 1))
+    three = Gradient(np.array([5.0]), Sums(5.0, {}, 3, 3))
     assert average([one, three]).vector == 2.0
 
 
 def test_average_keeps_the_type() -> None:
-    terms = [Gradient(np.full(3, value, np.float32), Sums(1.0, {}, 2)) for value in (1, 2, 3)]
+    terms = [Gradient(np.full(3, value, np.float32), Sums(1.0, {}, 2, 2)) for value in (1, 2, 3)]
     mean = average(terms)
     assert mean.vector.dtype == np.float32
     np.testing.assert_array_equal(mean.vector, 1.0)
@@ -69,7 +68,7 @@ def gradients(parameters: int, shards: int) -> list[Gradient]:
     return [
         Gradient((random.random(parameters, np.float32) - np.float32(0.5)) * np.float32(10.0**exponent), sums)
         for exponent, sums in zip(
-            random.integers(-4, 4, shards), (Sums(0.1 * s, {}, s + 1) for s in range(shards)), strict=True
+            random.integers(-4, 4, shards), (Sums(0.1 * s, {}, s + 1, s + 1) for s in range(shards)), strict=True
         )
     ]
 
@@ -119,7 +118,7 @@ def test_slices_and_threads_do_not_show(optimizer: Optimizer) -> None:
 def test_a_broken_gradient_names_its_layer(value: float, layer: int, name: str) -> None:
     vector = np.zeros(NETWORK.size, np.float32)
     vector[NETWORK.slots[layer].offset :] = value
-    mean = average([Gradient(vector, Sums(1.0, {}, 1)), Gradient(np.zeros_like(vector), Sums(1.0, {}, 1))])
+    mean = average([Gradient(vector, Sums(1.0, {}, 1, 1)), Gradient(np.zeros_like(vector), Sums(1.0, {}, 1, 1))])
     with pytest.raises(Diverged, match=rf"the gradient of {name} is NaN or infinite in step 5 .*not applied"):
         check_finite(mean, NETWORK, step=4)
 
@@ -129,7 +128,7 @@ def test_infinities_of_both_signs_are_found(recwarn: pytest.WarningsRecorder) ->
     vector[:2] = np.inf, -np.inf
     for terms in ([vector], [vector, -vector]):
         with pytest.raises(Diverged, match=r"layers\.0\.weight"):
-            check_finite(average([Gradient(term, Sums(1.0, {}, 1)) for term in terms]), NETWORK, step=0)
+            check_finite(average([Gradient(term, Sums(1.0, {}, 1, 1)) for term in terms]), NETWORK, step=0)
     assert not recwarn
 
 
@@ -162,7 +161,7 @@ def test_a_step_that_overflows_makes_no_warning_and_is_found(
     update = Update(parameters, np.dtype(np.float32))
     state = state_with(optimizer, np.zeros(parameters, np.float32))
     for step in range(3):
-        blocks = [Block(0, 1, Gradient(np.full(parameters, value, np.float32), Sums(1.0, {"accuracy": 0.0}, 1)))]
+        blocks = [Block(0, 1, Gradient(np.full(parameters, value, np.float32), Sums(1.0, {"accuracy": 0.0}, 1, 1)))]
         update.apply(optimizer, state.params, update.average(blocks, 1), state.carried, rate, step)
     broken = [v for v in (state.params, *state.carried.values()) if not np.isfinite(v).all()]
     assert broken
@@ -179,7 +178,7 @@ def test_sums_that_overflow_make_no_warning() -> None:
     """In the average, on any thread."""
     largest = np.finfo(np.float32).max
     for parameters, shards in itertools.product((5, LARGE), (1, 2)):
-        terms = [Gradient(np.full(parameters, largest, np.float32), Sums(1.0, {}, 1)) for _ in range(shards)]
+        terms = [Gradient(np.full(parameters, largest, np.float32), Sums(1.0, {}, 1, 1)) for _ in range(shards)]
         mean = average(terms)
         assert np.isfinite(mean.vector).all() == (shards == 1)
         assert mean.squared_norm == np.inf

@@ -15,7 +15,12 @@ def gradients(shards: int, seed: int) -> list[Gradient]:
     return [
         Gradient(
             (random.standard_normal(5) * 10.0 ** random.integers(-6, 6)).astype(np.float32),
-            Sums(float(random.standard_normal() * 10.0 ** random.integers(-9, 9)), {"accuracy": float(shard)}, shard),
+            Sums(
+                float(random.standard_normal() * 10.0 ** random.integers(-9, 9)),
+                {"accuracy": float(shard)},
+                shard,
+                shard,
+            ),
         )
         for shard in range(shards)
     ]
@@ -70,5 +75,5 @@ def test_an_aligned_run_of_shards_is_one_vector() -> None:
 
 def test_an_overflow_makes_no_warning() -> None:
     largest = np.full(3, np.finfo(np.float32).max, np.float32)
-    (block,) = merge([Block(n, 1, Gradient(largest.copy(), Sums(1.0, {}, 1))) for n in range(2)], 2)
+    (block,) = merge([Block(n, 1, Gradient(largest.copy(), Sums(1.0, {}, 1, 1))) for n in range(2)], 2)
     assert np.isinf(block.total.vector).all()

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.arrays import Array
-from worker.gradient import Gradient, Sums, evaluate, gradient, tree_sum
+from worker.gradient import Batch, Gradient, Sums, evaluate, gradient, tree_sum
 from worker.initializers import Initializer
 from worker.layers import Dense, ReLU, Tanh
 from worker.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
@@ -32,10 +32,10 @@ every_case = pytest.mark.parametrize(("network", "loss", "y"), CASES, ids=["clas
 def test_any_split_sums_to_the_whole(network: Network, loss: Loss, y: Array, cuts: list[int]) -> None:
     """Uneven shards and empty ones (a cut made twice, or at an end) too."""
     params = network.initial(seed=9, dtype=np.float64)
-    whole = gradient(network, loss, params, X, y)
+    whole = gradient(network, loss, params, Batch(X, y))
     shards = tree_sum(
         [
-            gradient(network, loss, params, x_part, y_part)
+            gradient(network, loss, params, Batch(x_part, y_part))
             for x_part, y_part in zip(np.split(X, cuts), np.split(y, cuts), strict=True)
         ]
     )
@@ -52,7 +52,7 @@ def test_averaging_the_shards_means_would_be_wrong() -> None:
     network = Network((Dense(1, Initializer.ZEROS),), (1,))
     params = network.initial(seed=0, dtype=np.float64)
     shards = [
-        gradient(network, MeanSquaredError(), params, np.ones((rows, 1)), np.full(rows, target))
+        gradient(network, MeanSquaredError(), params, Batch(np.ones((rows, 1)), np.full(rows, target)))
         for rows, target in ((5, 10.0), (7, 10.0), (11, 10.0), (38, -6.0))
     ]
     total = tree_sum(shards)
@@ -63,23 +63,23 @@ def test_averaging_the_shards_means_would_be_wrong() -> None:
 
 @every_case
 def test_no_rows_are_zeros(network: Network, loss: Loss, y: Array) -> None:
-    empty = gradient(network, loss, network.initial(seed=9), X[:0], y[:0])
+    empty = gradient(network, loss, network.initial(seed=9), Batch(X[:0], y[:0]))
     assert empty.vector.shape == (network.size,)
     assert not empty.vector.any()
-    assert empty.sums == Sums(0.0, dict.fromkeys(loss.scores, 0.0), 0)
+    assert empty.sums == Sums(0.0, dict.fromkeys(loss.scores, 0.0), 0, 0)
 
 
 @every_case
 def test_evaluating_is_the_gradients_sums(network: Network, loss: Loss, y: Array) -> None:
     params = network.initial(seed=9)
     x = X.astype(np.float32)
-    assert evaluate(network, loss, params, x, y) == gradient(network, loss, params, x, y).sums
+    assert evaluate(network, loss, params, Batch(x, y)) == gradient(network, loss, params, Batch(x, y)).sums
 
 
 @every_case
 def test_asking_twice_gives_the_same_bits(network: Network, loss: Loss, y: Array) -> None:
     params = network.initial(seed=9)
-    once, twice = (gradient(network, loss, params, X.astype(np.float32), y) for _ in range(2))
+    once, twice = (gradient(network, loss, params, Batch(X.astype(np.float32), y)) for _ in range(2))
     assert once.vector.tobytes() == twice.vector.tobytes()
     assert once.sums == twice.sums
 
@@ -92,7 +92,7 @@ class Written(Sums):
 
     def __add__(self, other: Sums) -> "Written":
         assert isinstance(other, Written)
-        return Written(0.0, {}, 0, f"({self.text}+{other.text})")
+        return Written(0.0, {}, 0, 0, f"({self.text}+{other.text})")
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ class Written(Sums):
     ],
 )
 def test_the_tree_is_fixed(tree: str) -> None:
-    terms = [Written(0.0, {}, 0, digit) for digit in tree if digit.isdigit()]
+    terms = [Written(0.0, {}, 0, 0, digit) for digit in tree if digit.isdigit()]
     total = tree_sum(terms)
     assert isinstance(total, Written)
     assert total.text == tree
@@ -123,7 +123,7 @@ FLOATS = st.floats(-1e30, 1e30)
 @given(st.lists(FLOATS, min_size=1, max_size=40), st.sampled_from([1, 2, 4, 8]))
 def test_aligned_blocks_may_be_added_first(losses: list[float], block: int) -> None:
     """What lets one node send one sum for 1, 2, 4, 8 ... neighbouring shards, with the same bits as a result."""
-    terms = [Sums(loss, {}, 1) for loss in losses]
+    terms = [Sums(loss, {}, 1, 1) for loss in losses]
     blocks = [tree_sum(terms[start : start + block]) for start in range(0, len(terms), block)]
     assert tree_sum(blocks) == tree_sum(terms)
 
@@ -133,8 +133,8 @@ def test_aligned_blocks_may_be_added_first(losses: list[float], block: int) -> N
 def test_the_order_of_arrival_does_not_matter(losses: list[float], random: Random) -> None:
     arrivals = list(enumerate(losses))
     random.shuffle(arrivals)
-    arrived = {shard: Sums(loss, {}, 1) for shard, loss in arrivals}
-    in_order = tree_sum([Sums(loss, {}, 1) for loss in losses])
+    arrived = {shard: Sums(loss, {}, 1, 1) for shard, loss in arrivals}
+    in_order = tree_sum([Sums(loss, {}, 1, 1) for loss in losses])
     assert tree_sum([arrived[shard] for shard in range(len(losses))]) == in_order
 
 
@@ -153,13 +153,13 @@ def test_what_overflows_is_not_finite_and_makes_no_warning(loss: Loss, y: Array,
     network = Network((Dense(6), ReLU(), Dense(2)), (3,))
     params = np.full(network.size, 1e30, np.float32)
     inputs = np.full((4, 3), x, np.float32)
-    at = gradient(network, loss, params, inputs, y)
+    at = gradient(network, loss, params, Batch(inputs, y))
     assert not np.isfinite(at.sums.loss)
     assert not np.isfinite(at.vector).all()
-    assert not np.isfinite(evaluate(network, loss, params, inputs, y).loss)
+    assert not np.isfinite(evaluate(network, loss, params, Batch(inputs, y)).loss)
 
 
 @pytest.mark.parametrize(("one", "other"), [(3e38, 3e38), (np.inf, -np.inf), (np.nan, 1.0)])
 def test_a_sum_that_overflows_makes_no_warning(one: float, other: float) -> None:
-    terms = [Gradient(np.array([value], np.float32), Sums(value, {}, 1)) for value in (one, other)]
+    terms = [Gradient(np.array([value], np.float32), Sums(value, {}, 1, 1)) for value in (one, other)]
     assert not np.isfinite(tree_sum(terms).vector).any()

@@ -16,16 +16,26 @@ VARIANCES = {
     Initializer.GLOROT_NORMAL: 2 / (FAN_IN + FAN_OUT),
     Initializer.HE_UNIFORM: 2 / FAN_IN,
     Initializer.HE_NORMAL: 2 / FAN_IN,
+    Initializer.LECUN_UNIFORM: 1 / FAN_IN,
+    Initializer.LECUN_NORMAL: 1 / FAN_IN,
+    Initializer.ORTHOGONAL: 1 / FAN_IN,
 }
-UNIFORM = [Initializer.GLOROT_UNIFORM, Initializer.HE_UNIFORM]
-NORMAL = [Initializer.GLOROT_NORMAL, Initializer.HE_NORMAL]
+UNIFORM = [Initializer.GLOROT_UNIFORM, Initializer.HE_UNIFORM, Initializer.LECUN_UNIFORM]
+NORMAL = [Initializer.GLOROT_NORMAL, Initializer.HE_NORMAL, Initializer.LECUN_NORMAL]
 
 
 def test_every_initializer_is_in_the_table() -> None:
-    assert set(VARIANCES) == set(Initializer)
+    assert {*VARIANCES, Initializer.ONES} == set(Initializer)
 
 
-@pytest.mark.parametrize("initializer", Initializer)
+@pytest.mark.parametrize("shape", [(7, 3), (3, 7), (5, 5), (2, 3, 4)], ids=str)
+def test_orthogonal_keeps_lengths(shape: tuple[int, ...]) -> None:
+    drawn = initialize(Initializer.ORTHOGONAL, np.random.default_rng(3), shape, 1, 1).reshape(-1, shape[-1])
+    smaller = drawn.T @ drawn if len(drawn) >= shape[-1] else drawn @ drawn.T
+    np.testing.assert_allclose(smaller, np.eye(len(smaller)), atol=1e-14)
+
+
+@pytest.mark.parametrize("initializer", VARIANCES)
 def test_mean_and_variance(initializer: Initializer) -> None:
     drawn = initialize(initializer, np.random.default_rng(3), SHAPE, FAN_IN, FAN_OUT)
     assert drawn.shape == SHAPE

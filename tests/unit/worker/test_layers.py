@@ -9,7 +9,20 @@ import pytest
 from tests.unit.worker.central_differences import assert_is_gradient
 from worker.arrays import Array, Shape
 from worker.errors import InvalidValue
-from worker.layers import LAYERS, Context, Dense, Layer, ReLU, Sigmoid, Tanh
+from worker.layers import (
+    LAYERS,
+    Concatenate,
+    Context,
+    Dense,
+    Draw,
+    Dropout,
+    Layer,
+    ReLU,
+    Residual,
+    Sigmoid,
+    Stack,
+    Tanh,
+)
 
 ROWS = 5
 
@@ -19,6 +32,11 @@ class Case:
     name: str
     layer: Layer
     input_shape: Shape
+
+
+def training(*, input_gradient: bool = True) -> Context:
+    """A step in which every layer draws the same numbers each time."""
+    return Context(input_gradient, Draw(seed=5, step=3, shard=1))
 
 
 CASES = [
@@ -31,6 +49,12 @@ CASES = [
     Case("tanh on an image", Tanh(), (3, 4, 2)),
     Case("sigmoid", Sigmoid(), (4,)),
     Case("sigmoid on an image", Sigmoid(), (3, 4, 2)),
+    Case("dropout", Dropout(0.3), (4,)),
+    Case("dropout on an image", Dropout(), (3, 4, 2)),
+    Case("residual", Residual((Dense(4), Tanh(), Dropout(0.2), Dense(4))), (4,)),
+    Case("residual with a projection", Residual((Dense(3), Tanh()), (Dense(3),)), (4,)),
+    Case("concatenate", Concatenate((Stack((Dense(3), Tanh())), Stack(), Stack((Dropout(),)))), (4,)),
+    Case("stacks in stacks", Residual((Concatenate((Stack((Residual((Tanh(),)),)), Stack())), Dense(4))), (4,)),
 ]
 
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -66,7 +90,7 @@ def unfilled(params: dict[str, Array]) -> dict[str, Array]:
 def backward(layer: Layer, at: Point) -> tuple[Array, dict[str, Array]]:
     """(dx, gradients by name)."""
     grads = unfilled(at.params)
-    _, backward = layer.forward(at.params, at.x, Context())
+    _, backward = layer.forward(at.params, at.x, training())
     return backward(at.dy, grads), grads
 
 
@@ -78,19 +102,21 @@ def test_every_layer_is_in_the_table() -> None:
 def test_input_gradient(case: Case) -> None:
     at = point(case)
     dx, _ = backward(case.layer, at)
-    assert_is_gradient(dx, lambda x: float(np.sum(at.dy * case.layer.forward(at.params, x, Context())[0])), at.x)
+    assert_is_gradient(dx, lambda x: float(np.sum(at.dy * case.layer.forward(at.params, x, training())[0])), at.x)
 
 
 @every_case
 def test_parameter_gradients(case: Case) -> None:
     at = point(case)
     _, grads = backward(case.layer, at)
-    for key, value in at.params.items():
+    for key, parameter in case.layer.parameters(case.input_shape).items():
+        if parameter.kept:
+            continue
 
         def loss(value: Array, key: str = key) -> float:
-            return float(np.sum(at.dy * case.layer.forward({**at.params, key: value}, at.x, Context())[0]))
+            return float(np.sum(at.dy * case.layer.forward({**at.params, key: value}, at.x, training())[0]))
 
-        assert_is_gradient(grads[key], loss, value)
+        assert_is_gradient(grads[key], loss, at.params[key])
 
 
 @every_case
@@ -98,7 +124,7 @@ def test_parameter_gradients(case: Case) -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_shapes_and_precision_are_kept(case: Case, rows: int, dtype: type) -> None:
     at = point(case, rows, dtype)
-    y, _ = case.layer.forward(at.params, at.x, Context())
+    y, _ = case.layer.forward(at.params, at.x, training())
     dx, _ = backward(case.layer, at)
     assert y.shape == (rows, *case.layer.output_shape(case.input_shape))
     assert dx.shape == at.x.shape
@@ -126,8 +152,8 @@ def test_backwards_of_two_forwards_do_not_meet(case: Case) -> None:
     """Nothing is stored on the layer: going forward again in between changes nothing, nor does asking twice."""
     at = point(case)
     expected_dx, expected = backward(case.layer, at)
-    _, first = case.layer.forward(at.params, at.x, Context())
-    case.layer.forward(at.params, -at.x, Context())
+    _, first = case.layer.forward(at.params, at.x, training())
+    case.layer.forward(at.params, -at.x, training())
     for _ in range(2):
         grads = unfilled(at.params)
         np.testing.assert_array_equal(first(at.dy, grads), expected_dx)
@@ -140,15 +166,18 @@ def test_parameter_gradients_do_not_need_the_input_gradient(case: Case) -> None:
     at = point(case)
     _, expected = backward(case.layer, at)
     grads = unfilled(at.params)
-    _, without = case.layer.forward(at.params, at.x, Context(input_gradient=False))
+    _, without = case.layer.forward(at.params, at.x, training(input_gradient=False))
     without(at.dy, grads)
     for key, value in expected.items():
         np.testing.assert_array_equal(grads[key], value)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if not isinstance(case.layer, Dense)], ids=lambda c: c.name)
+WITHOUT_PARAMETERS = [case for case in CASES if not case.layer.parameters(case.input_shape)]
+
+
+@pytest.mark.parametrize("case", WITHOUT_PARAMETERS, ids=lambda case: case.name)
 def test_not_a_number_is_not_hidden(case: Case) -> None:
-    y, _ = case.layer.forward({}, np.full((1, *case.input_shape), np.nan), Context())
+    y, _ = case.layer.forward({}, np.full((1, *case.input_shape), np.nan), training())
     assert np.isnan(y).all()
 
 
@@ -163,20 +192,20 @@ def test_not_a_number_is_not_hidden(case: Case) -> None:
 )
 def test_activations_at_known_points(layer: Layer, x: list[float], y: list[float], slope: list[float]) -> None:
     """Far out too, where a formula with exp overflows; and ReLU at zero, where the slope is taken as 0."""
-    outputs, back = layer.forward({}, np.array([x]), Context())
+    outputs, back = layer.forward({}, np.array([x]), training())
     np.testing.assert_allclose(outputs, [y], atol=1e-15)
     np.testing.assert_allclose(back(np.ones_like(outputs), {}), [slope], atol=1e-15)
 
 
 def test_sigmoid_is_the_logistic_function() -> None:
     x = np.linspace(-20, 20, 81)[np.newaxis]
-    y, _ = Sigmoid().forward({}, x, Context())
+    y, _ = Sigmoid().forward({}, x, training())
     np.testing.assert_allclose(y, 1 / (1 + np.exp(-x)), atol=1e-15)
 
 
 def test_dense_by_hand() -> None:
     params = {"weight": np.array([[1.0, 2.0], [3.0, 4.0]]), "bias": np.array([10.0, 20.0])}
-    y, back = Dense(2).forward(params, np.array([[1.0, -1.0]]), Context())
+    y, back = Dense(2).forward(params, np.array([[1.0, -1.0]]), training())
     np.testing.assert_array_equal(y, [[8, 18]])
     grads = unfilled(params)
     np.testing.assert_array_equal(back(np.array([[1.0, 2.0]]), grads), [[5, 11]])

@@ -45,17 +45,17 @@ def test_every_loss_is_in_the_table() -> None:
 @every_case
 def test_gradient(case: Case) -> None:
     outputs = case.outputs()
-    _, gradient = case.loss(outputs, case.targets)
+    _, gradient, _ = case.loss(outputs, case.targets)
     assert_is_gradient(gradient, lambda outputs: case.loss(outputs, case.targets)[0], outputs)
 
 
 @every_case
 def test_is_the_sum_over_rows(case: Case) -> None:
     outputs = case.outputs()
-    loss, gradient = case.loss(outputs, case.targets)
+    loss, gradient, _ = case.loss(outputs, case.targets)
     alone = [case.loss(outputs[row : row + 1], case.targets[row : row + 1]) for row in range(len(outputs))]
-    assert loss == pytest.approx(sum(row_loss for row_loss, _ in alone), rel=1e-14)
-    np.testing.assert_allclose(gradient, np.concatenate([row_gradient for _, row_gradient in alone]), rtol=1e-14)
+    assert loss == pytest.approx(sum(judged.loss for judged in alone), rel=1e-14)
+    np.testing.assert_allclose(gradient, np.concatenate([judged.gradient for judged in alone]), rtol=1e-14)
 
 
 @every_case
@@ -71,7 +71,7 @@ def test_scores_are_sums_over_rows(case: Case) -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_huge_outputs_stay_finite(case: Case, dtype: type) -> None:
     outputs: Array = np.where(case.outputs() > 0, 1e4, -1e4).astype(dtype)
-    loss, gradient = case.loss(outputs, case.targets)
+    loss, gradient, _ = case.loss(outputs, case.targets)
     assert np.isfinite(loss)
     assert np.isfinite(gradient).all()
     assert gradient.dtype == dtype
@@ -79,7 +79,7 @@ def test_huge_outputs_stay_finite(case: Case, dtype: type) -> None:
 
 @every_case
 def test_no_rows(case: Case) -> None:
-    loss, gradient = case.loss(case.outputs()[:0], case.targets[:0])
+    loss, gradient, _ = case.loss(case.outputs()[:0], case.targets[:0])
     assert loss == 0
     assert gradient.shape == (0, *case.output_shape)
 
@@ -110,13 +110,13 @@ def test_softmax_cross_entropy_by_hand(logits: list[float], target: int, loss: f
 def test_softmax_cross_entropy_is_the_textbook_formula() -> None:
     case = CASES[0]
     probabilities = np.exp(case.outputs()) / np.exp(case.outputs()).sum(axis=1, keepdims=True)
-    loss, gradient = case.loss(case.outputs(), case.targets)
+    loss, gradient, _ = case.loss(case.outputs(), case.targets)
     assert loss == pytest.approx(-np.log(probabilities[np.arange(5), case.targets]).sum(), rel=1e-14)
     np.testing.assert_allclose(gradient, probabilities - np.eye(4)[case.targets], rtol=1e-13)
 
 
 def test_mean_squared_error_by_hand() -> None:
-    loss, gradient = MeanSquaredError()(np.array([[1.0, 2.0], [0.0, 4.0]]), np.array([[0.0, 0.0], [1.0, 1.0]]))
+    loss, gradient, _ = MeanSquaredError()(np.array([[1.0, 2.0], [0.0, 4.0]]), np.array([[0.0, 0.0], [1.0, 1.0]]))
     assert loss == (1 + 4) / 2 + (1 + 9) / 2
     np.testing.assert_array_equal(gradient, [[1, 2], [-1, 3]])
 
@@ -164,7 +164,7 @@ MISFITS: list[tuple[Loss, Shape, TargetColumn, str]] = [
 def test_targets_that_fit(loss: Loss, output_shape: Shape, column: TargetColumn) -> None:
     loss.check(output_shape, column)
     targets = np.full((2, *column.row_shape), column.max, np.int64 if column.integral else np.float64)
-    total, gradient = loss(np.zeros((2, *output_shape)), targets)
+    total, gradient, _ = loss(np.zeros((2, *output_shape)), targets)
     assert np.isfinite(total)
     assert gradient.shape == (2, *output_shape)
 

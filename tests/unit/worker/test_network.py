@@ -9,7 +9,7 @@ import pytest
 from tests.unit.worker.central_differences import assert_is_gradient
 from worker.arrays import Array, Shape
 from worker.errors import ShapeMismatch
-from worker.gradient import gradient
+from worker.gradient import Batch, gradient
 from worker.initializers import Initializer
 from worker.layers import Context, Dense, Layer, ReLU, Sigmoid, Tanh
 from worker.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
@@ -35,8 +35,8 @@ def inputs(network: Network) -> Array:
 def test_whole_gradient(network: Network, loss: Loss, y: Array) -> None:
     params = np.random.default_rng(5).standard_normal(network.size)
     x = inputs(network)
-    at = gradient(network, loss, params, x, y)
-    assert_is_gradient(at.vector, lambda params: gradient(network, loss, params, x, y).sums.loss, params)
+    at = gradient(network, loss, params, Batch(x, y))
+    assert_is_gradient(at.vector, lambda params: gradient(network, loss, params, Batch(x, y)).sums.loss, params)
 
 
 def test_parameters_lie_one_behind_the_other_under_their_names() -> None:
@@ -70,7 +70,7 @@ def test_a_network_may_have_nothing_to_learn() -> None:
     network = Network((Tanh(),), (2,))
     assert network.size == 0
     assert network.initial(seed=0).shape == (0,)
-    at = gradient(network, MeanSquaredError(), network.initial(seed=0), np.zeros((3, 2)), np.ones((3, 2)))
+    at = gradient(network, MeanSquaredError(), network.initial(seed=0), Batch(np.zeros((3, 2)), np.ones((3, 2))))
     assert at.vector.shape == (0,)
     assert at.sums.loss == 3
 
@@ -112,7 +112,7 @@ def test_leaving_out_the_unused_input_gradient_changes_nothing(layer: Layer) -> 
     network = Network((layer, Dense(2)), (3,))
     params = network.initial(seed=7, dtype=np.float64)
     x, dy = inputs(network), np.ones((len(CLASSES), 2))
-    _, backward = network.forward(params, x)
+    _, _, backward = network.forward(params, x)
     actual = np.full(network.size, np.nan)
     backward(dy, actual)
 
@@ -139,5 +139,5 @@ def test_a_shape_that_does_not_fit_names_the_layer(
 ) -> None:
     with pytest.raises(ShapeMismatch, match=re.escape(message)) as refused:
         _ = Network(layers, input_shape).shapes
-    assert refused.value.layer == index
+    assert refused.value.path == (("layers", index),)
     assert str(refused.value).startswith(f"layers[{index}]: ")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from worker.arrays import Array
-from worker.gradient import evaluate, gradient, tree_sum
+from worker.gradient import Batch, evaluate, gradient, tree_sum
 from worker.layers import Dense, ReLU
 from worker.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
 from worker.network import Network
@@ -42,7 +42,9 @@ def assert_same(of: Task, one: Data, other: Data) -> None:
 def test_gradient_is_that_of_the_shards_rows() -> None:
     rows = CLASSIFIER.shards.training(1, 2)
     actual = CLASSIFIER.gradient(Data(PIXELS, CLASSES), PARAMS, step=1, shard=2)
-    expected = gradient(CLASSIFIER.network, CLASSIFIER.loss, PARAMS, PIXELS[rows].astype(np.float32), CLASSES[rows])
+    expected = gradient(
+        CLASSIFIER.network, CLASSIFIER.loss, PARAMS, Batch(PIXELS[rows].astype(np.float32), CLASSES[rows])
+    )
     np.testing.assert_array_equal(actual.vector, expected.vector)
     assert actual.sums == expected.sums
 
@@ -90,7 +92,7 @@ def test_held_out_rows_are_evaluated_in_parts_that_add_up() -> None:
     y = RNG.integers(3, size=rows)
     of = task(SoftmaxCrossEntropy(), 3, rows=rows, shards=2, validation_fraction=0.82)
     held_out = np.concatenate([of.shards.validation(shard) for shard in range(2)])
-    whole = evaluate(of.network, of.loss, PARAMS, x[held_out], y[held_out])
+    whole = evaluate(of.network, of.loss, PARAMS, Batch(x[held_out], y[held_out]))
     parts = tree_sum([of.evaluate(Data(x, y), PARAMS, shard) for shard in range(2)])
     assert parts.count == whole.count == 2 * (ROWS_AT_ONCE + 1)
     assert parts.scores == whole.scores
