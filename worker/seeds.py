@@ -16,6 +16,8 @@ class Purpose(IntEnum):
     SPLIT = 1
     ORDER = 2
     LAYER = 3
+    EPISODE = 5
+    EPISODE_START = 6
 
 
 def generator(seed: int, purpose: Purpose, *key: int) -> np.random.Generator:

@@ -1,0 +1,201 @@
+"""Learning to act: episodes instead of rows, and the gradient of the expected return.
+
+A row of the job is an episode. Workers play those of their shard with the parameters of the step, and what follows from
+an episode's number is all that is random in it, so that whoever plays it sees the same. The rule is REINFORCE with a
+baseline (Williams 1992; Sutton and Barto 2018, section 13.4): what led to more than was expected becomes more likely.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from worker.arrays import Array, Rows
+from worker.environments import WORLDS, World, make, observed
+from worker.errors import InvalidValue
+from worker.gradient import Gradient, Sums
+from worker.layers import Draw
+from worker.losses import Judged
+from worker.network import Network
+from worker.seeds import Purpose, generator
+from worker.shards import Shards
+from worker.task import Data
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A task to act in, and how what it pays is weighed."""
+
+    name: str
+    episodes: int = 160
+    """How many an epoch has."""
+    validation_episodes: int = 20
+    """How many are played after an epoch, always the same ones, each time with the action that seems best."""
+    discount: float = 0.99
+    """How much a reward counts that comes one step later."""
+    entropy_weight: float = 0.0
+    """How much it is worth to stay undecided, which keeps a policy from settling too early."""
+    value_weight: float = 0.5
+    """How much the error of the expected return counts."""
+
+    def __post_init__(self) -> None:
+        if self.name not in WORLDS:
+            raise InvalidValue("name", f"is {self.name[:100]!r}; there are {', '.join(WORLDS)}")
+        for name, least in (("episodes", 1), ("validation_episodes", 0)):
+            if not least <= getattr(self, name) <= 100_000:
+                raise InvalidValue(name, f"is {getattr(self, name)}; must be {least} to 100,000")
+        if not 0 <= self.discount < 1:
+            raise InvalidValue("discount", f"is {self.discount:g}; must be 0 up to, but not including, 1")
+        for name in ("entropy_weight", "value_weight"):
+            if not 0 <= getattr(self, name) <= 100:
+                raise InvalidValue(name, f"is {getattr(self, name):g}; must be 0 to 100")
+
+    @property
+    def world(self) -> World:
+        """What is known of the task."""
+        return WORLDS[self.name]
+
+    @property
+    def rows(self) -> int:
+        """How many episodes there are in all."""
+        return self.episodes + self.validation_episodes
+
+    @property
+    def validation_fraction(self) -> float:
+        """Which share of them is held out."""
+        return self.validation_episodes / self.rows
+
+
+@dataclass
+class Episode:
+    """What happened in an episode, step by step."""
+
+    observations: list[Any] = field(default_factory=list)
+    actions: list[int] = field(default_factory=list)
+    rewards: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class PolicyTask:
+    """What workers compute when a job learns to act.
+
+    The network ends in one logit an action, and one number more: the return that it expects from here on.
+    """
+
+    network: Network
+    environment: Environment
+    shards: Shards
+
+    def gradient(self, data: Data, params: Array, step: int, shard: int, out: Array | None = None) -> Gradient:  # noqa: ARG002
+        """The gradient of one shard's episodes of one step, its vector written into `out` if that is given."""
+        seed = self.shards.seed
+        rows = self.shards.training(step, shard)
+        episodes = self._played(params, rows, step, generator(seed, Purpose.EPISODE, step, shard))
+        vector = np.empty(len(params), params.dtype) if out is None else out
+        observations = observed(self.environment.world, [o for e in episodes for o in e.observations], params.dtype)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            observations = observations.reshape(-1, *self.network.input_shape)
+            outputs, penalty, backward = self.network.forward(params, observations, Draw(seed, step, shard))
+            judged = policy_loss(self.environment, outputs, episodes)
+            backward(judged.gradient, vector)
+        return Gradient(vector, Sums(judged.loss + penalty, _scores(episodes), len(episodes), judged.weight))
+
+    def evaluate(self, data: Data, params: Array, shard: int) -> Sums:  # noqa: ARG002 - there are no rows
+        """How one shard's held-out episodes go, each time with the action that seems best."""
+        episodes = self._played(params, self.shards.validation(shard), None, None)
+        # A policy is to be paid: less is better of the return's opposite, as of any loss.
+        loss = -sum(sum(episode.rewards) for episode in episodes)
+        return Sums(float(loss), _scores(episodes), len(episodes), len(episodes))
+
+    def __reduce__(self) -> tuple[type["PolicyTask"], tuple[Network, Environment, Shards]]:
+        return PolicyTask, (self.network, self.environment, self.shards)  # without the environments that are at hand
+
+    @cached_property
+    def _worlds(self) -> list[Any]:
+        return []
+
+    def _played(self, params: Array, rows: Rows, step: int | None, rng: np.random.Generator | None) -> list[Episode]:
+        """Plays episodes side by side, one forward pass for all that are under way; without `rng`, greedily."""
+        world = self.environment.world
+        while len(self._worlds) < len(rows):
+            self._worlds.append(make(self.environment.name))
+        episodes = [Episode() for _ in rows]
+        at = []
+        for each, row in zip(self._worlds, rows.tolist(), strict=False):
+            key = (row,) if step is None else (row, step)
+            start = int(generator(self.shards.seed, Purpose.EPISODE_START, *key).integers(2**31))
+            at.append(each.reset(seed=start)[0])
+        under_way = list(range(len(rows)))
+        for _ in range(world.most_steps):
+            if not under_way:
+                break
+            x = observed(world, [at[number] for number in under_way], params.dtype)
+            outputs, _, _ = self.network.forward(params, x)
+            actions = _chosen(outputs[:, :-1], rng)
+            still = []
+            for number, action in zip(under_way, actions.tolist(), strict=True):
+                episode = episodes[number]
+                episode.observations.append(at[number])
+                episode.actions.append(action)
+                at[number], reward, ended, cut, _ = self._worlds[number].step(action)
+                episode.rewards.append(float(reward))
+                if not (ended or cut):
+                    still.append(number)
+            under_way = still
+        return episodes
+
+
+def policy_loss(environment: Environment, outputs: Array, episodes: list[Episode]) -> Judged:
+    """-log p(action) A + w (v - G)^2 - h H(p), summed over the steps of all episodes; the mean is over steps.
+
+    G is the discounted return from a step on, times 1 - discount so that rewards of about 1 give returns of about 1;
+    v what the network expects; A = G - v taken as a constant; H the entropy of the policy.
+    """
+    actions = np.array([action for episode in episodes for action in episode.actions], np.intp)
+    returns = np.array([g for e in episodes for g in discounted(e.rewards, environment.discount)], outputs.dtype)
+    if not len(actions):
+        return Judged(0.0, np.zeros_like(outputs), 0.0)
+    logits, value = outputs[:, :-1], outputs[:, -1]
+    logits = logits - logits.max(axis=1, keepdims=True)
+    log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    p = np.exp(log_p)
+    every = np.arange(len(actions))
+    advantage = returns - value
+    entropy = -(p * log_p).sum(axis=1)
+    error = value - returns
+    loss = (
+        -np.dot(log_p[every, actions], advantage)
+        + environment.value_weight * np.dot(error, error)
+        - environment.entropy_weight * entropy.sum()
+    )
+    gradient = np.empty_like(outputs)
+    of_logits = gradient[:, :-1]
+    np.multiply(p, advantage[:, np.newaxis], out=of_logits)
+    of_logits[every, actions] -= advantage
+    of_logits += environment.entropy_weight * p * (log_p + entropy[:, np.newaxis])
+    np.multiply(error, 2 * environment.value_weight, out=gradient[:, -1])
+    return Judged(float(loss), gradient, len(actions))
+
+
+def discounted(rewards: list[float], discount: float) -> list[float]:
+    """(1 - discount) times the sum of discount^k reward_(t + k), for every step t."""
+    total = 0.0
+    returns = []
+    for reward in reversed(rewards):
+        total = reward + discount * total
+        returns.append((1 - discount) * total)
+    return returns[::-1]
+
+
+def _chosen(logits: Array, rng: np.random.Generator | None) -> Array:
+    """An action for every row: drawn from softmax(logits), or the likeliest if there is nothing to draw with."""
+    # The largest of logits with Gumbel noise is a draw from their softmax (Gumbel 1954).
+    noise = 0 if rng is None else rng.gumbel(size=logits.shape)
+    actions: Array = np.argmax(logits + noise, axis=1)
+    return actions
+
+
+def _scores(episodes: list[Episode]) -> Mapping[str, float]:
+    return {"return": float(sum(sum(episode.rewards) for episode in episodes))}
