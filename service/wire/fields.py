@@ -35,6 +35,7 @@ def parse_kind(message: Message, kinds: Mapping[str, type[T]], path: str, violat
 def parse(message: Message, cls: type[T], path: str, violations: Violations) -> T | None:
     """Parses a message into a dataclass. What is unset gets the dataclass's default."""
     values: dict[str, Any] = {}
+    is_whole = True
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]  # every kind is a dataclass
         descriptor = message.DESCRIPTOR.fields_by_name[field.name]
         value = getattr(message, field.name)
@@ -42,9 +43,11 @@ def parse(message: Message, cls: type[T], path: str, violations: Violations) -> 
         if descriptor.type == FieldDescriptor.TYPE_MESSAGE:
             if descriptor.is_repeated:
                 items = [_parse_message(item, f"{where}[{index}]", violations) for index, item in enumerate(value)]
-                values[field.name] = tuple(item for item in items if item is not None)
+                is_whole = is_whole and None not in items
+                values[field.name] = tuple(items)
             elif message.HasField(field.name):
                 values[field.name] = _parse_message(value, where, violations)
+                is_whole = is_whole and values[field.name] is not None
         elif descriptor.is_repeated:
             if value:
                 values[field.name] = tuple(value)
@@ -56,6 +59,8 @@ def parse(message: Message, cls: type[T], path: str, violations: Violations) -> 
                 values[field.name] = names[descriptor.enum_type.values_by_number[value].name]
         elif not descriptor.has_presence or message.HasField(field.name):
             values[field.name] = value
+    if not is_whole:
+        return None
     try:
         return cls(**values)
     except InvalidValue as error:

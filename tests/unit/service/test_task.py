@@ -14,7 +14,7 @@ from service.jobs.spec import JobSpec
 from service.training.task import make_task
 from tests.unit.service.examples import FEATURES, INPUTS, NOON, SPEC, TARGETS, spec, task
 from worker.arrays import Array
-from worker.layers import Dense, ReLU
+from worker.layers import Concatenate, Dense, ReLU, Residual, Stack
 from worker.losses import MeanSquaredError
 
 
@@ -37,9 +37,14 @@ def with_classes(*classes: int) -> Dataset:
     return dataset(x=INPUTS, y=np.resize(classes, len(TARGETS)))
 
 
+def weighted(*weights: float) -> Dataset:
+    return dataset(x=INPUTS, y=TARGETS, w=np.resize(weights, len(TARGETS)))
+
+
 REGRESSION = spec(loss=MeanSquaredError())
 
 INPUT, TARGET, LAYERS = "data.input_column", "data.target_column", "network.layers"
+WEIGHT = "data.weight_column"
 DENSE = "dense takes rows of shape (features,), but rows of shape "
 
 MISFITS: list[tuple[JobSpec, Dataset, str, str]] = [
@@ -73,6 +78,22 @@ MISFITS: list[tuple[JobSpec, Dataset, str, str]] = [
         "network.layers[1].dense",
         DENSE + "() reach it",
     ),
+    (
+        spec(layers=(Dense(3), Residual((ReLU(), Dense(4))))),
+        FLOWERS,
+        "network.layers[1].residual",
+        "its layers turn rows of shape (3,) into (4,), which can't be added to the (3,) that entered; give a proj",
+    ),
+    (
+        spec(layers=(Concatenate((Stack(), Stack((Residual((ReLU(),), (Dense(2),)),)))),)),
+        FLOWERS,
+        "network.layers[0].concatenate.branches[1].layers[0].residual",
+        "its layers turn rows of shape (4,) into (4,), which can't be added to the (2,) that the projection makes of them",
+    ),
+    (spec(weight_column="w"), FLOWERS, WEIGHT, "is 'w', which datasets/flowers doesn't have"),
+    (spec(weight_column="x"), FLOWERS, WEIGHT, "'x' has rows of shape (4,); weights are one number a row"),
+    (spec(weight_column="w"), weighted(-0.5, 1), WEIGHT, "'w' has weights from -0.5; none may be below 0"),
+    (spec(weight_column="w"), weighted(0.0), WEIGHT, "'w' has weights that are all 0, so that no row would count"),
     (spec(layers=(ReLU(),)), FLOWERS, LAYERS, "has no parameters, so that there is nothing to learn"),
     (
         spec(layers=(Dense(1_000_000), Dense(101), Dense(3))),

@@ -55,6 +55,23 @@ def test_a_row_weighs_the_same_in_a_small_shard() -> None:
     assert average([one, three]).vector == 2.0
 
 
+def test_what_is_kept_follows_the_rows_and_not_the_loss() -> None:
+    """Rows that weigh 0 count in statistics all the same, and the optimizer has no say in them."""
+    terms = [Gradient(np.array([6.0, 4.0]), Sums(1.0, {}, 4, 1.0)), Gradient(np.array([3.0, 8.0]), Sums(1.0, {}, 2, 2))]
+    update = Update(2, np.dtype(np.float64), learned=1)
+    mean = update.average([Block(shard, 1, term) for shard, term in enumerate(terms)], 2)
+    np.testing.assert_array_equal(mean.vector, [(6 + 3) / (1 + 2), (4 + 8) / (4 + 2)])
+    assert mean.squared_norm == 9.0
+    params = np.array([10.0, 10.0])
+    update.apply(Sgd(), params, mean, {}, 0.5, 0)
+    np.testing.assert_array_equal(params, [10 - 0.5 * 3, 10 + 2])
+
+
+def test_rows_that_weigh_nothing_change_nothing() -> None:
+    mean = average([Gradient(np.array([0.0]), Sums(0.0, {}, 4, 0.0))])
+    assert mean.vector == 0.0
+
+
 def test_average_keeps_the_type() -> None:
     terms = [Gradient(np.full(3, value, np.float32), Sums(1.0, {}, 2, 2)) for value in (1, 2, 3)]
     mean = average(terms)

@@ -16,16 +16,27 @@ from service.training.optimizers import Adam, Momentum, Sgd
 from service.wire.job import spec_text
 from service.wire.spec import parse_spec, spec_message
 from worker.initializers import Initializer
-from worker.layers import Dense, Layer, ReLU, Sigmoid, Tanh
+from worker.layers import Concatenate, Dense, Dropout, Layer, ReLU, Residual, Sigmoid, Stack, Tanh
 from worker.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
 
 decays = st.floats(0, 1, exclude_max=True)
 positive = st.floats(1e-37, 1e38)
 ids = st.from_regex(r"[a-z][a-z0-9-]{0,62}", fullmatch=True)
 initializers = st.sampled_from([each for each in Initializer if each is not Initializer.ONES])
-layers: st.SearchStrategy[Layer] = st.one_of(
-    st.builds(Dense, st.integers(1, 1_000_000), initializers), st.sampled_from([ReLU(), Tanh(), Sigmoid()])
+plain: st.SearchStrategy[Layer] = st.one_of(
+    st.builds(Dense, st.integers(1, 1_000_000), initializers),
+    st.builds(Dropout, decays),
+    st.sampled_from([ReLU(), Tanh(), Sigmoid()]),
 )
+
+
+def of_layers(inner: st.SearchStrategy[Layer]) -> st.SearchStrategy[Layer]:
+    some = st.lists(inner, max_size=3).map(tuple)
+    branches = st.lists(st.builds(Stack, some), min_size=2, max_size=3).map(tuple)
+    return st.builds(Residual, some.filter(bool), some) | st.builds(Concatenate, branches)
+
+
+layers: st.SearchStrategy[Layer] = st.recursive(plain, of_layers, max_leaves=5)
 
 
 @st.composite
@@ -57,6 +68,8 @@ def specs(draw: st.DrawFn) -> JobSpec:
         keep_last=draw(st.integers(1, 100)),
         keep_best=draw(st.booleans()),
         shuffle_window=draw(st.none() | st.integers(0, 2**40)),
+        weight_column=draw(st.text(max_size=3)),
+        padding=draw(st.none() | st.floats(-1, 1)),
     )
 
 
@@ -177,6 +190,26 @@ WRONG: list[tuple[pb.TrainingJobSpec, str, str]] = [
         changed(lambda m: setattr(m.network.layers[0].dense, "initializer", 99)),
         "network.layers[0].dense.initializer",
         "has the unknown value 99; one of GLOROT_UNIFORM, GLOROT_NORMAL, HE_UNIFORM, HE_NORMAL",
+    ),
+    (
+        changed(lambda m: m.network.layers[1].residual.layers.add().dropout.__setattr__("rate", 1.0)),
+        "network.layers[1].residual.layers[0].dropout.rate",
+        "is 1; must be 0 up to, but not including, 1",
+    ),
+    (
+        changed(lambda m: m.network.layers[1].concatenate.branches.add().layers.add()),
+        "network.layers[1].concatenate.branches[0].layers[0]",
+        "says nothing; set one of dense",
+    ),
+    (
+        changed(lambda m: m.network.layers[1].concatenate.branches.add()),
+        "network.layers[1].concatenate.branches",
+        "has 1; must have at least 2",
+    ),
+    (
+        changed(lambda m: m.network.layers[1].residual.SetInParent()),
+        "network.layers[1].residual.layers",
+        "is empty; a residual block needs at least one layer",
     ),
     (
         changed(lambda m: m.ClearField("loss")),

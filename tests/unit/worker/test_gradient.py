@@ -70,6 +70,34 @@ def test_no_rows_are_zeros(network: Network, loss: Loss, y: Array) -> None:
 
 
 @every_case
+def test_a_weight_of_two_is_the_row_twice(network: Network, loss: Loss, y: Array) -> None:
+    params = network.initial(seed=9, dtype=np.float64)
+    weights = RNG.integers(0, 4, ROWS)
+    repeated = gradient(network, loss, params, Batch(np.repeat(X, weights, axis=0), np.repeat(y, weights, axis=0)))
+    weighted = gradient(network, loss, params, Batch(X, y, weights.astype(np.float64)))
+    np.testing.assert_allclose(weighted.vector, repeated.vector, rtol=1e-11, atol=1e-13)
+    assert weighted.sums.loss == pytest.approx(repeated.sums.loss, rel=1e-12)
+    assert weighted.sums.weight == repeated.sums.weight == weights.sum()
+    assert (weighted.sums.count, repeated.sums.count) == (ROWS, weights.sum())
+
+
+@every_case
+def test_weights_of_one_change_nothing(network: Network, loss: Loss, y: Array) -> None:
+    params = network.initial(seed=9)
+    weighted, plain = (
+        gradient(network, loss, params, Batch(X.astype(np.float32), y, weights))
+        for weights in (np.ones(ROWS, np.float32), None)
+    )
+    np.testing.assert_allclose(weighted.vector, plain.vector, rtol=1e-5, atol=1e-6)
+    assert weighted.sums.weight == plain.sums.weight == ROWS
+
+
+def test_the_mean_loss_of_nothing_is_zero() -> None:
+    assert Sums(0.0, {}, 3, 0.0).mean_loss == 0.0
+    assert Sums(3.0, {}, 5, 2.0).mean_loss == 1.5
+
+
+@every_case
 def test_evaluating_is_the_gradients_sums(network: Network, loss: Loss, y: Array) -> None:
     params = network.initial(seed=9)
     x = X.astype(np.float32)
