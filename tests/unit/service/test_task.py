@@ -88,7 +88,7 @@ MISFITS: list[tuple[JobSpec, Dataset, str, str]] = [
         spec(layers=(Concatenate((Stack(), Stack((Residual((ReLU(),), (Dense(2),)),)))),)),
         FLOWERS,
         "network.layers[0].concatenate.branches[1].layers[0].residual",
-        "its layers turn rows of shape (4,) into (4,), which can't be added to the (2,) that the projection makes of them",
+        "its layers turn rows of shape (4,) into (4,), which can't be added to the (2,) that the projection makes of",
     ),
     (spec(weight_column="w"), FLOWERS, WEIGHT, "is 'w', which datasets/flowers doesn't have"),
     (spec(weight_column="x"), FLOWERS, WEIGHT, "'x' has rows of shape (4,); weights are one number a row"),
