@@ -13,7 +13,7 @@ BENCH_VENV := build/bench-venv
 BENCH := $(BENCH_VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos check format serve bench bench-scale proto lock clean
+.PHONY: help demo test chaos check format serve bench bench-scale figures proto lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -54,6 +54,9 @@ $(BENCH): benchmarks/requirements.txt $(INSTALLED)
 	"$(PYTHON)" -m venv --clear $(BENCH_VENV)
 	$(BENCH_VENV)/bin/python -m pip install -q --disable-pip-version-check -r benchmarks/requirements.txt
 	@touch $@
+
+figures: $(INSTALLED) ## Draw the figures of docs/ anew, from real runs
+	$(BIN)/python examples/vanishing_gradients.py docs/vanishing-gradients.svg
 
 proto: $(INSTALLED) ## Write the Python stubs of the contract into chainrule/v1
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py
