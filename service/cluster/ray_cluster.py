@@ -5,6 +5,7 @@ they are started ahead, lent, and taken back.
 """
 
 import logging
+import mmap
 import os
 import secrets
 import socket
@@ -160,11 +161,21 @@ class RayCluster:
                 rows = block_rows(array[:1].nbytes, len(array), held)
                 # A slice of a mapped file is copied as it is put: only plain arrays are stored without pickling.
                 refs = tuple(ray.put(np.array(array[start : start + rows])) for start in range(0, len(array), rows))
+                _let_go(array)
                 self._columns[key] = BlockRefs(refs, rows, held)
                 while len(self._columns) > DATASETS_KEPT:
                     self._columns.popitem(last=False)
             self._columns.move_to_end(key)
             return self._columns[key]
+
+
+def _let_go(array: Array) -> None:
+    """Drops the pages of a file that an array is mapped from, which would stay in memory beside the store's copy."""
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap):
+        base.madvise(mmap.MADV_DONTNEED)
 
 
 class RayTraining:
