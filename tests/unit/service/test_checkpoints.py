@@ -63,6 +63,7 @@ roll_backs = st.builds(RolledBack, counts, counts, finite, st.text(st.characters
         finite,
         st.dictionaries(st.sampled_from(("accuracy", "other")), st.floats(0, 1e9)),
         st.integers(0, 10**15),
+        st.floats(0, 1e15),
     ),
     st.floats(0, 1),
     finite | st.just(math.inf),

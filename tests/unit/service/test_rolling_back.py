@@ -83,7 +83,7 @@ def test_rolling_back_goes_to_the_start_of_the_epoch_with_half_the_rate() -> Non
     assert rates[3] == ROLLED.rolled[-1][-1]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(
     st.lists(st.tuples(st.integers(1, STEPS), st.booleans(), st.booleans()), max_size=8),
     st.sampled_from([NEVER, ALWAYS]),
