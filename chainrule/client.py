@@ -6,7 +6,7 @@ contract's own messages.
 """
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -15,8 +15,10 @@ import grpc
 
 from chainrule.channel import open_channel
 from chainrule.errors import from_rpc_error
+from chainrule.packing import Source, packed
 from chainrule.resources import DATASETS, JOBS, MODELS, bare_id, full_name
-from chainrule.transfer import Progress, Upload, save_download
+from chainrule.transfer import Progress, Upload, column_groups, save_download
+from chainrule.uploading import send_all
 from chainrule.v1 import dataset_service_pb2, model_service_pb2, training_service_pb2
 from chainrule.v1.dataset_service_pb2 import Dataset
 from chainrule.v1.dataset_service_pb2_grpc import DatasetServiceStub
@@ -149,19 +151,64 @@ class Client:
 
     # Datasets
 
-    def upload_dataset(self, source: Path | bytes, dataset_id: str, progress: Progress | None = None) -> Dataset:
-        """Uploads an npz file, given by its path or as its bytes, and returns the dataset that it became.
+    def upload_dataset(
+        self,
+        source: Source,
+        dataset_id: str,
+        progress: Progress | None = None,
+        *,
+        layout: "Dataset.Format.ValueType" = Dataset.FORMAT_UNSPECIFIED,
+        groups: Mapping[str, Sequence[str]] | None = None,
+        patience: float = 60.0,
+    ) -> Dataset:
+        """Uploads data and returns the dataset that it became.
 
-        `progress` is called from another thread. Raises AlreadyExists if the id is taken, InvalidRequest if the file is
-        not one that the service accepts, OSError if it cannot be read.
+            client.upload_dataset(Path("cars.csv"), "cars", groups={"y": ["price"], "x": ["*"]})
+            client.upload_dataset({"x": Path("train-images-idx3-ubyte.gz"), "y": labels}, "fashion")
+
+        `source` is a file by its path (npz, csv, IDX, Parquet or Arrow, also gzip), a file's bytes, or a mapping of
+        columns to arrays or to .npy and IDX files, which are packed into one file here. The service finds the format
+        out unless `layout` says it. `groups` gathers columns of a table under a new name; "*" stands for every numeric
+        column that no group names.
+
+        When the connection breaks, the upload goes on by itself where it stood once the coordinator is back; and so
+        does a repeated call, even from another process, within a day. A repeated call for a finished upload returns
+        the dataset. `progress` is called from another thread.
+
+        Raises Unavailable when nobody answers at first or for `patience` seconds, AlreadyExists if the id is taken by
+        something else, InvalidRequest if the service cannot accept the file, DatasetFileError for what can be no
+        column, OSError if a file cannot be read.
         """
-        upload = Upload(source, bare_id(dataset_id), progress)
-        try:
-            return self._datasets.UploadDataset(iter(upload), timeout=self._transfer_timeout(upload.size))
-        except grpc.RpcError as error:
-            if upload.failure is not None:
-                raise upload.failure from error
-            raise from_rpc_error(error, self.address) from error
+        with packed(source) as file:
+            upload = Upload(file, bare_id(dataset_id), progress, layout, groups)
+            timeout = self._transfer_timeout(upload.size)
+            return send_all(
+                lambda messages: self._datasets.UploadDataset(messages, timeout=timeout),
+                lambda key: self._datasets.QueryUpload(key, timeout=self._timeout),
+                upload,
+                self.address,
+                patience,
+            )
+
+    def import_dataset(
+        self,
+        uri: str,
+        dataset_id: str,
+        *,
+        layout: "Dataset.Format.ValueType" = Dataset.FORMAT_UNSPECIFIED,
+        groups: Mapping[str, Sequence[str]] | None = None,
+        timeout: float = 600.0,
+    ) -> Dataset:
+        """Has the coordinator make a dataset of a file that it can reach: "file:///srv/data/cars.csv", "s3://...".
+
+        It must be below a place that the coordinator was started with (--import-root). Raises FailedPrecondition if
+        there is no such place, InvalidRequest if the file is elsewhere or cannot be accepted, and what else
+        `upload_dataset` does; DeadlineExceeded after `timeout` seconds, though the dataset may still come to be.
+        """
+        request = dataset_service_pb2.ImportDatasetRequest(
+            dataset_id=bare_id(dataset_id), uri=uri, format=layout, groups=column_groups(groups)
+        )
+        return self._call(self._datasets.ImportDataset, request, timeout)
 
     def get_dataset(self, name: str) -> Dataset:
         """A dataset's description."""
@@ -218,9 +265,14 @@ class Client:
             stream.cancel()
         return target
 
-    def _call(self, method: "grpc.UnaryUnaryMultiCallable[Request, Response]", request: Request) -> Response:
+    def _call(
+        self,
+        method: "grpc.UnaryUnaryMultiCallable[Request, Response]",
+        request: Request,
+        timeout: float | None = None,
+    ) -> Response:
         try:
-            return method(request, timeout=self._timeout)
+            return method(request, timeout=timeout or self._timeout)
         except grpc.RpcError as error:
             raise from_rpc_error(error, self.address) from error
 

@@ -8,6 +8,7 @@
     |   +-- FailedPrecondition  the request is fine, but not in the state that things are in
     |   +-- Unavailable         nobody answers at the address
     |   +-- DeadlineExceeded    no answer within the call's deadline
+    +-- DatasetFileError        a file or an array cannot be a dataset's column
     +-- TransferError           a file arrived, but not the one that was announced
     +-- JobFileError            a job file cannot be read; the violations name the fields
     +-- SampleError             a sample dataset cannot be made
@@ -81,6 +82,10 @@ class Unavailable(ServiceError):
 
 class DeadlineExceeded(ServiceError):
     """There was no answer in time. Whether the service did what was asked is not known."""
+
+
+class DatasetFileError(ChainruleError):
+    """A file or an array cannot be a column of a dataset."""
 
 
 class TransferError(ChainruleError):

@@ -8,12 +8,19 @@ import hashlib
 import io
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from chainrule.errors import TransferError
-from chainrule.v1.dataset_service_pb2 import Dataset, DatasetChunk, UploadDatasetHeader, UploadDatasetRequest
+from chainrule.v1.dataset_service_pb2 import (
+    ColumnGroup,
+    Dataset,
+    DatasetChunk,
+    QueryUploadRequest,
+    UploadDatasetHeader,
+    UploadDatasetRequest,
+)
 from chainrule.v1.model_service_pb2 import DownloadModelResponse, Model
 
 CHUNK_BYTES = 1024 * 1024
@@ -29,39 +36,59 @@ class Upload:
     exception is kept in `failure` for the caller to raise.
     """
 
-    def __init__(self, source: Path | bytes, dataset_id: str, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        source: Path | bytes,
+        dataset_id: str,
+        progress: Progress | None = None,
+        layout: "Dataset.Format.ValueType" = Dataset.FORMAT_UNSPECIFIED,
+        groups: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         """Reads the source once for its size and checksum. Raises OSError if it cannot be read."""
         self.failure: Exception | None = None
         self._source = source
-        self._dataset_id = dataset_id
         self._progress = progress
         with _open(source) as file:
             digest = hashlib.sha256()
             while data := file.read(CHUNK_BYTES):
                 digest.update(data)
-            self.sha256 = digest.hexdigest()
             self.size = file.tell()
+        self._header = UploadDatasetHeader(
+            dataset_id=dataset_id,
+            format=layout,
+            size_bytes=self.size,
+            sha256=digest.hexdigest(),
+            groups=column_groups(groups),
+        )
 
-    def __iter__(self) -> Iterator[UploadDatasetRequest]:
+    @property
+    def key(self) -> QueryUploadRequest:
+        """The question how much of it has arrived."""
+        header = self._header
+        return QueryUploadRequest(dataset_id=header.dataset_id, size_bytes=header.size_bytes, sha256=header.sha256)
+
+    def messages(self, offset: int = 0) -> Iterator[UploadDatasetRequest]:
+        """The header, and the chunks from byte `offset` on."""
         try:
-            yield from self._messages()
+            yield from self._messages(offset)
         except Exception as failure:
             self.failure = failure
             raise
 
-    def _messages(self) -> Iterator[UploadDatasetRequest]:
-        yield UploadDatasetRequest(
-            header=UploadDatasetHeader(
-                dataset_id=self._dataset_id, format=Dataset.NPZ, size_bytes=self.size, sha256=self.sha256
-            )
-        )
-        offset = 0
+    def _messages(self, offset: int) -> Iterator[UploadDatasetRequest]:
+        yield UploadDatasetRequest(header=self._header)
         with _open(self._source) as file:
+            file.seek(offset)
             while data := file.read(CHUNK_BYTES):
                 yield UploadDatasetRequest(chunk=DatasetChunk(offset=offset, data=data))
                 offset += len(data)
                 if self._progress is not None:
                     self._progress(offset, self.size)
+
+
+def column_groups(groups: Mapping[str, Sequence[str]] | None) -> list[ColumnGroup]:
+    """The messages for which columns of a table are gathered under which name."""
+    return [ColumnGroup(name=name, columns=columns) for name, columns in (groups or {}).items()]
 
 
 def save_download(model: Model, parts: Iterable[DownloadModelResponse], path: Path) -> None:

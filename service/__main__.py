@@ -25,7 +25,9 @@ from service.api.training import TrainingServicer
 from service.cluster.cluster import Cluster, ClusterError
 from service.cluster.ray_cluster import RayCluster
 from service.cluster.ray_workers import Patience
-from service.data.datasets import Datasets
+from service.data.datasets import Datasets, Quota
+from service.data.importing import Imports
+from service.data.uploads import Keeping, Uploads
 from service.files import write_atomically
 from service.jobs.jobs import Jobs
 from service.jobs.scheduler import Scheduler
@@ -102,7 +104,7 @@ async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dic
     with ExitStack() as stack:
         store = stack.enter_context(closing(JobStore(directory / "jobs.sqlite", spec_text())))
         jobs = Jobs(store)
-        datasets = Datasets(directory / "datasets", settings.max_dataset_bytes)
+        datasets, uploads, imports = _data(settings)
         models = Models(directory / "models")
         policy = Policy(settings.checkpoint_seconds, settings.worker_wait_seconds)
         runner = Runner(jobs, datasets, models, cluster, policy, directory / "checkpoints", layers_json)
@@ -120,7 +122,8 @@ async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dic
             raise Refused(f"can't listen at {settings.metrics_listen} for metrics: {error.strerror}") from error
 
         training = TrainingServicer(jobs, datasets, cluster.room, scheduler.reason)
-        async with serving(settings.listen, training, DatasetServicer(datasets, jobs), ModelServicer(models)) as port:
+        dataset_servicer = DatasetServicer(datasets, uploads, imports, jobs)
+        async with serving(settings.listen, training, dataset_servicer, ModelServicer(models)) as port:
             scheduler.start()
             try:
                 yield {
@@ -132,6 +135,20 @@ async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dic
                 runner.stop()
                 await asyncio.to_thread(scheduler.stop, STOP_SECONDS)
                 training.stop_watching()
+
+
+def _data(settings: Settings) -> tuple[Datasets, Uploads, Imports]:
+    """Where datasets are, and the two ways they come. Raises Refused."""
+    directory, most_bytes = settings.data_dir, settings.max_dataset_bytes
+    datasets = Datasets(
+        directory / "datasets", most_bytes, Quota(settings.total_dataset_bytes, settings.total_dataset_count)
+    )
+    # A single dataset of the largest size must fit, whatever the settings say.
+    keeping = Keeping(max(settings.unfinished_upload_bytes, most_bytes), settings.unfinished_upload_seconds)
+    try:
+        return datasets, Uploads(directory / "uploads", keeping), Imports(settings.import_root, most_bytes)
+    except ValueError as error:
+        raise Refused(str(error)) from error
 
 
 @contextmanager

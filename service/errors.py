@@ -6,6 +6,7 @@
     +-- AlreadyExists        the name or request id is taken by something else
     +-- FailedPrecondition   right request, wrong moment: the state forbids it
     +-- ResourceExhausted    a limit is reached
+    +-- Aborted              another call was in the way, or this one stopped half-way; begin again where it stood
     +-- Unavailable          the service is stopping; the same call may be made again soon
 
 Each has a reason in upper case for programs and a message for people, which names the thing, says what was wrong with
@@ -65,6 +66,10 @@ class FailedPrecondition(ServiceError):
 
 class ResourceExhausted(ServiceError):
     """A limit is reached."""
+
+
+class Aborted(ServiceError):
+    """Another call was in the way, or this one stopped half-way."""
 
 
 class Unavailable(ServiceError):

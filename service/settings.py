@@ -47,6 +47,19 @@ class Settings(BaseSettings):
         max(4, os.cpu_count() or 1), ge=1, description="workers that the Ray cluster started here has room for"
     )
     max_dataset_bytes: int = Field(2 << 30, ge=1, description="the most an uploaded dataset may have, also unpacked")
+    total_dataset_bytes: int = Field(50 << 30, ge=1, description="the most all datasets together may take on disk")
+    total_dataset_count: int = Field(10_000, ge=1, description="the most datasets there may be")
+    unfinished_upload_bytes: int = Field(
+        10 << 30, ge=1, description="the most that uploads under way may have together, and what broke off of others"
+    )
+    unfinished_upload_seconds: float = Field(
+        24 * 3600.0, ge=0, description="how long what has arrived of an upload that broke off is kept"
+    )
+    import_root: list[str] = Field(
+        [],
+        description="a folder, or the prefix of an object store such as s3://bucket/data, below which clients may have "
+        "files imported; may be given several times (in the environment, as a JSON list)",
+    )
     checkpoint_seconds: float = Field(10.0, ge=0, description="a checkpoint is due so long after the last one")
     worker_wait_seconds: float = Field(
         120.0, gt=0, description="how long a job without any worker waits for one to come back"

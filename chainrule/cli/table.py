@@ -13,12 +13,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], nothing: 
 
     The first column is the name, for copying, and never shortened; a column called with a trailing ">" holds numbers.
     """
+    rows = list(rows)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for index, column in enumerate(columns):
         table.add_column(
             column.removesuffix(">"),
             justify="right" if column.endswith(">") else "left",
             no_wrap=True,
+            min_width=max((len(row[0]) for row in rows), default=None) if index == 0 else None,
             overflow="fold" if index == 0 else "ellipsis",
         )
     for row in rows:

@@ -33,21 +33,45 @@ class Dataset(google.protobuf.message.Message):
     class _FormatEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[Dataset._Format.ValueType], builtins.type):
         DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
         FORMAT_UNSPECIFIED: Dataset._Format.ValueType  # 0
-        """Not used."""
+        """To be found out from the file's first bytes: a zip, IDX, Parquet and Arrow are known by them, all else is csv."""
         NPZ: Dataset._Format.ValueType  # 1
         """NumPy's zip of arrays, as numpy.savez and savez_compressed write it: one member a column. Arrays of objects
-        (pickles) are refused.
+        (pickles) are refused. A member may also be an IDX file: x.idx or x.idx.gz is the column "x".
         """
+        CSV: Dataset._Format.ValueType  # 2
+        """Text in UTF-8, with commas, quotes as in RFC 4180, and a header row that names the columns. A column of integers
+        becomes int64, one of numbers float64, where an empty cell is NaN, any other text.
+        """
+        IDX: Dataset._Format.ValueType  # 3
+        """The format of MNIST: one array, which becomes the column "x"."""
+        PARQUET: Dataset._Format.ValueType  # 4
+        """Apache Parquet: columns of numbers, truth values, text, or fixed-size lists of numbers. A missing float becomes
+        NaN; other columns may miss nothing.
+        """
+        ARROW: Dataset._Format.ValueType  # 5
+        """Apache Arrow's file format ("Feather", version 2), with the same columns."""
 
     class Format(_Format, metaclass=_FormatEnumTypeWrapper):
-        """How a dataset's file is laid out."""
+        """How a dataset's file is laid out. Every format may also come packed in gzip."""
 
     FORMAT_UNSPECIFIED: Dataset.Format.ValueType  # 0
-    """Not used."""
+    """To be found out from the file's first bytes: a zip, IDX, Parquet and Arrow are known by them, all else is csv."""
     NPZ: Dataset.Format.ValueType  # 1
     """NumPy's zip of arrays, as numpy.savez and savez_compressed write it: one member a column. Arrays of objects
-    (pickles) are refused.
+    (pickles) are refused. A member may also be an IDX file: x.idx or x.idx.gz is the column "x".
     """
+    CSV: Dataset.Format.ValueType  # 2
+    """Text in UTF-8, with commas, quotes as in RFC 4180, and a header row that names the columns. A column of integers
+    becomes int64, one of numbers float64, where an empty cell is NaN, any other text.
+    """
+    IDX: Dataset.Format.ValueType  # 3
+    """The format of MNIST: one array, which becomes the column "x"."""
+    PARQUET: Dataset.Format.ValueType  # 4
+    """Apache Parquet: columns of numbers, truth values, text, or fixed-size lists of numbers. A missing float becomes
+    NaN; other columns may miss nothing.
+    """
+    ARROW: Dataset.Format.ValueType  # 5
+    """Apache Arrow's file format ("Feather", version 2), with the same columns."""
 
     NAME_FIELD_NUMBER: builtins.int
     ROWS_FIELD_NUMBER: builtins.int
@@ -55,21 +79,32 @@ class Dataset(google.protobuf.message.Message):
     SIZE_BYTES_FIELD_NUMBER: builtins.int
     SHA256_FIELD_NUMBER: builtins.int
     CREATE_TIME_FIELD_NUMBER: builtins.int
+    FORMAT_FIELD_NUMBER: builtins.int
+    GROUPS_FIELD_NUMBER: builtins.int
+    STORED_BYTES_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The resource name, "datasets/<id>"."""
     rows: builtins.int
     """How many rows every column has."""
     size_bytes: builtins.int
-    """The size of the uploaded file in bytes."""
+    """The size of the uploaded or imported file in bytes."""
     sha256: builtins.str
-    """SHA-256 of the uploaded file, in hexadecimal."""
+    """SHA-256 of the uploaded or imported file, in hexadecimal."""
+    format: global___Dataset.Format.ValueType
+    """How the file was laid out."""
+    stored_bytes: builtins.int
+    """What the columns take on the coordinator's disk, in bytes. This counts towards the limit for all datasets."""
     @property
     def columns(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Column]:
-        """The columns, in the order of the file."""
+        """The columns, in the order of the file; gathered ones first."""
 
     @property
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """When it was uploaded."""
+        """When it was made."""
+
+    @property
+    def groups(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ColumnGroup]:
+        """How columns of the file were gathered."""
 
     def __init__(
         self,
@@ -80,9 +115,12 @@ class Dataset(google.protobuf.message.Message):
         size_bytes: builtins.int = ...,
         sha256: builtins.str = ...,
         create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        format: global___Dataset.Format.ValueType = ...,
+        groups: collections.abc.Iterable[global___ColumnGroup] | None = ...,
+        stored_bytes: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["create_time", b"create_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["columns", b"columns", "create_time", b"create_time", "name", b"name", "rows", b"rows", "sha256", b"sha256", "size_bytes", b"size_bytes"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["columns", b"columns", "create_time", b"create_time", "format", b"format", "groups", b"groups", "name", b"name", "rows", b"rows", "sha256", b"sha256", "size_bytes", b"size_bytes", "stored_bytes", b"stored_bytes"]) -> None: ...
 
 global___Dataset = Dataset
 
@@ -98,16 +136,30 @@ class Column(google.protobuf.message.Message):
     MIN_FIELD_NUMBER: builtins.int
     MAX_FIELD_NUMBER: builtins.int
     NONFINITE_COUNT_FIELD_NUMBER: builtins.int
+    MEAN_FIELD_NUMBER: builtins.int
+    STANDARD_DEVIATION_FIELD_NUMBER: builtins.int
+    DISTINCT_COUNT_FIELD_NUMBER: builtins.int
+    LONGEST_TEXT_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The column's name."""
     dtype: builtins.str
-    """The element type as NumPy names it: "float32", "uint8", "int64"."""
+    """The element type as NumPy names it: "float32", "uint8", "int64"; for text "<U" and the characters there is room for,
+    as in "<U12". No network can learn from text as it is.
+    """
     min: builtins.float
-    """The least finite element."""
+    """The least finite element; 0 for text."""
     max: builtins.float
-    """The greatest finite element."""
+    """The greatest finite element; 0 for text."""
     nonfinite_count: builtins.int
     """How many elements are NaN or infinite. A job cannot use a column with any."""
+    mean: builtins.float
+    """The mean of all finite elements; 0 for text."""
+    standard_deviation: builtins.float
+    """The standard deviation of all finite elements: the root of their mean squared distance from the mean; 0 for text."""
+    distinct_count: builtins.int
+    """How many different finite elements or texts there are; unset if there are more than 1,000."""
+    longest_text: builtins.int
+    """The length of the longest text in characters; 0 for numbers."""
     @property
     def row_shape(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """The shape of one row; empty for a single number a row."""
@@ -121,10 +173,42 @@ class Column(google.protobuf.message.Message):
         min: builtins.float = ...,
         max: builtins.float = ...,
         nonfinite_count: builtins.int = ...,
+        mean: builtins.float = ...,
+        standard_deviation: builtins.float = ...,
+        distinct_count: builtins.int | None = ...,
+        longest_text: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["dtype", b"dtype", "max", b"max", "min", b"min", "name", b"name", "nonfinite_count", b"nonfinite_count", "row_shape", b"row_shape"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_distinct_count", b"_distinct_count", "distinct_count", b"distinct_count"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_distinct_count", b"_distinct_count", "distinct_count", b"distinct_count", "dtype", b"dtype", "longest_text", b"longest_text", "max", b"max", "mean", b"mean", "min", b"min", "name", b"name", "nonfinite_count", b"nonfinite_count", "row_shape", b"row_shape", "standard_deviation", b"standard_deviation"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_distinct_count", b"_distinct_count"]) -> typing.Literal["distinct_count"] | None: ...
 
 global___Column = Column
+
+@typing.final
+class ColumnGroup(google.protobuf.message.Message):
+    """Columns of a table that become one column of the dataset."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    COLUMNS_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """The name of the dataset's column."""
+    @property
+    def columns(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The table's columns, by name and in this order. "*" stands for every numeric column that no group names. Several
+        are put side by side, one row of numbers for each row, and must be numeric; a single one, by name, is renamed.
+        """
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        columns: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["columns", b"columns", "name", b"name"]) -> None: ...
+
+global___ColumnGroup = ColumnGroup
 
 @typing.final
 class UploadDatasetRequest(google.protobuf.message.Message):
@@ -164,14 +248,19 @@ class UploadDatasetHeader(google.protobuf.message.Message):
     FORMAT_FIELD_NUMBER: builtins.int
     SIZE_BYTES_FIELD_NUMBER: builtins.int
     SHA256_FIELD_NUMBER: builtins.int
+    GROUPS_FIELD_NUMBER: builtins.int
     dataset_id: builtins.str
     """The last part of the resource name: 1 to 63 lower-case letters, digits and hyphens, beginning with a letter."""
     format: global___Dataset.Format.ValueType
-    """How the file is laid out."""
+    """How the file is laid out. Default: found out."""
     size_bytes: builtins.int
     """The size of the file in bytes, above 0."""
     sha256: builtins.str
     """SHA-256 of the file, in hexadecimal."""
+    @property
+    def groups(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ColumnGroup]:
+        """How to gather columns of a table (csv, Parquet, Arrow). Without any, each becomes a column of the dataset."""
+
     def __init__(
         self,
         *,
@@ -179,8 +268,9 @@ class UploadDatasetHeader(google.protobuf.message.Message):
         format: global___Dataset.Format.ValueType = ...,
         size_bytes: builtins.int = ...,
         sha256: builtins.str = ...,
+        groups: collections.abc.Iterable[global___ColumnGroup] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["dataset_id", b"dataset_id", "format", b"format", "sha256", b"sha256", "size_bytes", b"size_bytes"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["dataset_id", b"dataset_id", "format", b"format", "groups", b"groups", "sha256", b"sha256", "size_bytes", b"size_bytes"]) -> None: ...
 
 global___UploadDatasetHeader = UploadDatasetHeader
 
@@ -193,7 +283,9 @@ class DatasetChunk(google.protobuf.message.Message):
     OFFSET_FIELD_NUMBER: builtins.int
     DATA_FIELD_NUMBER: builtins.int
     offset: builtins.int
-    """Where in the file the part begins. Parts are sent in order, without gap or overlap."""
+    """Where in the file the part begins. The first part of a stream may begin anywhere within what has arrived, which is
+    then replaced from there on; the others follow in order, without gap or overlap.
+    """
     data: builtins.bytes
     """The bytes, at most 1 MiB for choice; a whole message may have 4 MiB."""
     def __init__(
@@ -205,6 +297,90 @@ class DatasetChunk(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["data", b"data", "offset", b"offset"]) -> None: ...
 
 global___DatasetChunk = DatasetChunk
+
+@typing.final
+class QueryUploadRequest(google.protobuf.message.Message):
+    """The request of QueryUpload: what an upload is known by, as in its header."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DATASET_ID_FIELD_NUMBER: builtins.int
+    SIZE_BYTES_FIELD_NUMBER: builtins.int
+    SHA256_FIELD_NUMBER: builtins.int
+    dataset_id: builtins.str
+    """The id of the dataset."""
+    size_bytes: builtins.int
+    """The size of the file in bytes."""
+    sha256: builtins.str
+    """SHA-256 of the file, in hexadecimal."""
+    def __init__(
+        self,
+        *,
+        dataset_id: builtins.str = ...,
+        size_bytes: builtins.int = ...,
+        sha256: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["dataset_id", b"dataset_id", "sha256", b"sha256", "size_bytes", b"size_bytes"]) -> None: ...
+
+global___QueryUploadRequest = QueryUploadRequest
+
+@typing.final
+class QueryUploadResponse(google.protobuf.message.Message):
+    """The response of QueryUpload."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    COMMITTED_BYTES_FIELD_NUMBER: builtins.int
+    COMPLETE_FIELD_NUMBER: builtins.int
+    committed_bytes: builtins.int
+    """How many bytes have arrived, from the beginning of the file: the offset to go on from. 0 for an upload that is not
+    known, or no longer.
+    """
+    complete: builtins.bool
+    """Whether the dataset exists. There is nothing left to send then."""
+    def __init__(
+        self,
+        *,
+        committed_bytes: builtins.int = ...,
+        complete: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["committed_bytes", b"committed_bytes", "complete", b"complete"]) -> None: ...
+
+global___QueryUploadResponse = QueryUploadResponse
+
+@typing.final
+class ImportDatasetRequest(google.protobuf.message.Message):
+    """The request of ImportDataset."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DATASET_ID_FIELD_NUMBER: builtins.int
+    URI_FIELD_NUMBER: builtins.int
+    FORMAT_FIELD_NUMBER: builtins.int
+    GROUPS_FIELD_NUMBER: builtins.int
+    dataset_id: builtins.str
+    """The last part of the resource name: 1 to 63 lower-case letters, digits and hyphens, beginning with a letter."""
+    uri: builtins.str
+    """Where the file is: "file:///srv/data/cars.csv", or another scheme that the coordinator was started with a root of,
+    such as "s3://bucket/cars.csv".
+    """
+    format: global___Dataset.Format.ValueType
+    """How the file is laid out. Default: found out."""
+    @property
+    def groups(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ColumnGroup]:
+        """How to gather columns of a table, as in an upload."""
+
+    def __init__(
+        self,
+        *,
+        dataset_id: builtins.str = ...,
+        uri: builtins.str = ...,
+        format: global___Dataset.Format.ValueType = ...,
+        groups: collections.abc.Iterable[global___ColumnGroup] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["dataset_id", b"dataset_id", "format", b"format", "groups", b"groups", "uri", b"uri"]) -> None: ...
+
+global___ImportDatasetRequest = ImportDatasetRequest
 
 @typing.final
 class GetDatasetRequest(google.protobuf.message.Message):

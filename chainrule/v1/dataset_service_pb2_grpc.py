@@ -41,6 +41,16 @@ class DatasetServiceStub(object):
                 request_serializer=chainrule_dot_v1_dot_dataset__service__pb2.UploadDatasetRequest.SerializeToString,
                 response_deserializer=chainrule_dot_v1_dot_dataset__service__pb2.Dataset.FromString,
                 _registered_method=True)
+        self.QueryUpload = channel.unary_unary(
+                '/chainrule.v1.DatasetService/QueryUpload',
+                request_serializer=chainrule_dot_v1_dot_dataset__service__pb2.QueryUploadRequest.SerializeToString,
+                response_deserializer=chainrule_dot_v1_dot_dataset__service__pb2.QueryUploadResponse.FromString,
+                _registered_method=True)
+        self.ImportDataset = channel.unary_unary(
+                '/chainrule.v1.DatasetService/ImportDataset',
+                request_serializer=chainrule_dot_v1_dot_dataset__service__pb2.ImportDatasetRequest.SerializeToString,
+                response_deserializer=chainrule_dot_v1_dot_dataset__service__pb2.Dataset.FromString,
+                _registered_method=True)
         self.GetDataset = channel.unary_unary(
                 '/chainrule.v1.DatasetService/GetDataset',
                 request_serializer=chainrule_dot_v1_dot_dataset__service__pb2.GetDatasetRequest.SerializeToString,
@@ -63,8 +73,27 @@ class DatasetServiceServicer(object):
     """
 
     def UploadDataset(self, request_iterator, context):
-        """Uploads a dataset in chunks: first a header, then chunks in order. It exists once the call returned and not before;
-        an upload that breaks off leaves nothing behind.
+        """Uploads a dataset in chunks: first a header, then chunks in order. It exists once the call returned and not before.
+
+        An upload is known by its dataset's id and the size and SHA-256 of its file; there is no other id to remember. When
+        the stream breaks off, what has arrived is kept for a day: QueryUpload tells how much that is, and another call with
+        the same header goes on from there. Repeating an upload that is finished returns the dataset. While another stream
+        of the same upload is at work, the call is refused with ABORTED; try again a little later.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def QueryUpload(self, request, context):
+        """Tells how much of an upload has arrived.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportDataset(self, request, context):
+        """Makes a dataset of a file that the coordinator can reach: one below the folders, or the prefixes of object stores,
+        that it was started with (--import-root). Repeating it returns the dataset, if the file is still the same.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -97,6 +126,16 @@ def add_DatasetServiceServicer_to_server(servicer, server):
             'UploadDataset': grpc.stream_unary_rpc_method_handler(
                     servicer.UploadDataset,
                     request_deserializer=chainrule_dot_v1_dot_dataset__service__pb2.UploadDatasetRequest.FromString,
+                    response_serializer=chainrule_dot_v1_dot_dataset__service__pb2.Dataset.SerializeToString,
+            ),
+            'QueryUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.QueryUpload,
+                    request_deserializer=chainrule_dot_v1_dot_dataset__service__pb2.QueryUploadRequest.FromString,
+                    response_serializer=chainrule_dot_v1_dot_dataset__service__pb2.QueryUploadResponse.SerializeToString,
+            ),
+            'ImportDataset': grpc.unary_unary_rpc_method_handler(
+                    servicer.ImportDataset,
+                    request_deserializer=chainrule_dot_v1_dot_dataset__service__pb2.ImportDatasetRequest.FromString,
                     response_serializer=chainrule_dot_v1_dot_dataset__service__pb2.Dataset.SerializeToString,
             ),
             'GetDataset': grpc.unary_unary_rpc_method_handler(
@@ -142,6 +181,60 @@ class DatasetService(object):
             target,
             '/chainrule.v1.DatasetService/UploadDataset',
             chainrule_dot_v1_dot_dataset__service__pb2.UploadDatasetRequest.SerializeToString,
+            chainrule_dot_v1_dot_dataset__service__pb2.Dataset.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def QueryUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/chainrule.v1.DatasetService/QueryUpload',
+            chainrule_dot_v1_dot_dataset__service__pb2.QueryUploadRequest.SerializeToString,
+            chainrule_dot_v1_dot_dataset__service__pb2.QueryUploadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportDataset(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/chainrule.v1.DatasetService/ImportDataset',
+            chainrule_dot_v1_dot_dataset__service__pb2.ImportDatasetRequest.SerializeToString,
             chainrule_dot_v1_dot_dataset__service__pb2.Dataset.FromString,
             options,
             channel_credentials,

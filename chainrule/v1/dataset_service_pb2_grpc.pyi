@@ -26,8 +26,26 @@ class DatasetServiceStub:
         chainrule.v1.dataset_service_pb2.UploadDatasetRequest,
         chainrule.v1.dataset_service_pb2.Dataset,
     ]
-    """Uploads a dataset in chunks: first a header, then chunks in order. It exists once the call returned and not before;
-    an upload that breaks off leaves nothing behind.
+    """Uploads a dataset in chunks: first a header, then chunks in order. It exists once the call returned and not before.
+
+    An upload is known by its dataset's id and the size and SHA-256 of its file; there is no other id to remember. When
+    the stream breaks off, what has arrived is kept for a day: QueryUpload tells how much that is, and another call with
+    the same header goes on from there. Repeating an upload that is finished returns the dataset. While another stream
+    of the same upload is at work, the call is refused with ABORTED; try again a little later.
+    """
+
+    QueryUpload: grpc.UnaryUnaryMultiCallable[
+        chainrule.v1.dataset_service_pb2.QueryUploadRequest,
+        chainrule.v1.dataset_service_pb2.QueryUploadResponse,
+    ]
+    """Tells how much of an upload has arrived."""
+
+    ImportDataset: grpc.UnaryUnaryMultiCallable[
+        chainrule.v1.dataset_service_pb2.ImportDatasetRequest,
+        chainrule.v1.dataset_service_pb2.Dataset,
+    ]
+    """Makes a dataset of a file that the coordinator can reach: one below the folders, or the prefixes of object stores,
+    that it was started with (--import-root). Repeating it returns the dataset, if the file is still the same.
     """
 
     GetDataset: grpc.UnaryUnaryMultiCallable[
@@ -55,8 +73,26 @@ class DatasetServiceAsyncStub:
         chainrule.v1.dataset_service_pb2.UploadDatasetRequest,
         chainrule.v1.dataset_service_pb2.Dataset,
     ]
-    """Uploads a dataset in chunks: first a header, then chunks in order. It exists once the call returned and not before;
-    an upload that breaks off leaves nothing behind.
+    """Uploads a dataset in chunks: first a header, then chunks in order. It exists once the call returned and not before.
+
+    An upload is known by its dataset's id and the size and SHA-256 of its file; there is no other id to remember. When
+    the stream breaks off, what has arrived is kept for a day: QueryUpload tells how much that is, and another call with
+    the same header goes on from there. Repeating an upload that is finished returns the dataset. While another stream
+    of the same upload is at work, the call is refused with ABORTED; try again a little later.
+    """
+
+    QueryUpload: grpc.aio.UnaryUnaryMultiCallable[
+        chainrule.v1.dataset_service_pb2.QueryUploadRequest,
+        chainrule.v1.dataset_service_pb2.QueryUploadResponse,
+    ]
+    """Tells how much of an upload has arrived."""
+
+    ImportDataset: grpc.aio.UnaryUnaryMultiCallable[
+        chainrule.v1.dataset_service_pb2.ImportDatasetRequest,
+        chainrule.v1.dataset_service_pb2.Dataset,
+    ]
+    """Makes a dataset of a file that the coordinator can reach: one below the folders, or the prefixes of object stores,
+    that it was started with (--import-root). Repeating it returns the dataset, if the file is still the same.
     """
 
     GetDataset: grpc.aio.UnaryUnaryMultiCallable[
@@ -86,8 +122,30 @@ class DatasetServiceServicer(metaclass=abc.ABCMeta):
         request_iterator: _MaybeAsyncIterator[chainrule.v1.dataset_service_pb2.UploadDatasetRequest],
         context: _ServicerContext,
     ) -> typing.Union[chainrule.v1.dataset_service_pb2.Dataset, collections.abc.Awaitable[chainrule.v1.dataset_service_pb2.Dataset]]:
-        """Uploads a dataset in chunks: first a header, then chunks in order. It exists once the call returned and not before;
-        an upload that breaks off leaves nothing behind.
+        """Uploads a dataset in chunks: first a header, then chunks in order. It exists once the call returned and not before.
+
+        An upload is known by its dataset's id and the size and SHA-256 of its file; there is no other id to remember. When
+        the stream breaks off, what has arrived is kept for a day: QueryUpload tells how much that is, and another call with
+        the same header goes on from there. Repeating an upload that is finished returns the dataset. While another stream
+        of the same upload is at work, the call is refused with ABORTED; try again a little later.
+        """
+
+    @abc.abstractmethod
+    def QueryUpload(
+        self,
+        request: chainrule.v1.dataset_service_pb2.QueryUploadRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[chainrule.v1.dataset_service_pb2.QueryUploadResponse, collections.abc.Awaitable[chainrule.v1.dataset_service_pb2.QueryUploadResponse]]:
+        """Tells how much of an upload has arrived."""
+
+    @abc.abstractmethod
+    def ImportDataset(
+        self,
+        request: chainrule.v1.dataset_service_pb2.ImportDatasetRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[chainrule.v1.dataset_service_pb2.Dataset, collections.abc.Awaitable[chainrule.v1.dataset_service_pb2.Dataset]]:
+        """Makes a dataset of a file that the coordinator can reach: one below the folders, or the prefixes of object stores,
+        that it was started with (--import-root). Repeating it returns the dataset, if the file is still the same.
         """
 
     @abc.abstractmethod

@@ -2,17 +2,28 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 from google.protobuf.empty_pb2 import Empty
 
 from chainrule.v1 import dataset_service_pb2 as pb
 from chainrule.v1 import dataset_service_pb2_grpc as stubs
 from service.api.paging import page
-from service.data.datasets import Datasets
-from service.errors import FailedPrecondition, InvalidArgument, ResourceExhausted, Violations
+from service.data import importing, reading
+from service.data.datasets import Content, Dataset, Datasets
+from service.data.importing import Imports
+from service.data.uploads import UploadKey, Uploads
+from service.errors import Aborted, FailedPrecondition, InvalidArgument, Violations
 from service.jobs.jobs import Jobs
+from service.wire.datasets import parse_format, parse_groups, parse_upload_key
 from service.wire.names import require_id, require_name
 from service.wire.resources import dataset_message
+
+T = TypeVar("T")
 
 IDLE_SECONDS = 60.0
 """How long an upload may send nothing."""
@@ -21,21 +32,61 @@ IDLE_SECONDS = 60.0
 class DatasetServicer(stubs.DatasetServiceServicer):
     """Datasets over gRPC."""
 
-    def __init__(self, datasets: Datasets, jobs: Jobs) -> None:
+    def __init__(self, datasets: Datasets, uploads: Uploads, imports: Imports, jobs: Jobs) -> None:
         self._datasets = datasets
+        self._uploads = uploads
+        self._imports = imports
         self._jobs = jobs
 
     async def UploadDataset(self, request: AsyncIterator[pb.UploadDatasetRequest], context: object) -> pb.Dataset:  # noqa: ARG002, N802
         messages = aiter(request)
-        header = await _header(messages)
-        self._check(header)
-        with self._datasets.receive(header.size_bytes) as upload:
+        key, content = _parse(await _header(messages))
+        if there := self._datasets.made_of(key.dataset_id, content):
+            return dataset_message(there)
+        await asyncio.to_thread(self._datasets.check_size, key.size_bytes)
+        async with _in_threads(self._uploads.open(key)) as upload:
             while message := await _next(messages):
                 if not message.HasField("chunk"):
                     raise InvalidArgument.of("payload", "must be a chunk; the header comes once, and first")
                 await asyncio.to_thread(upload.write, message.chunk.offset, message.chunk.data)
-            dataset = await asyncio.to_thread(self._datasets.add, header.dataset_id, upload, header.sha256)
-        return dataset_message(dataset)
+
+            def make(path: Path) -> Dataset:
+                return self._datasets.add(key.dataset_id, content, path)
+
+            return dataset_message(await asyncio.to_thread(self._uploads.finish, upload, make))
+
+    async def QueryUpload(self, request: pb.QueryUploadRequest, context: object) -> pb.QueryUploadResponse:  # noqa: ARG002, N802
+        key = parse_upload_key(request, "")
+        if self._datasets.has(key.dataset_id, key.sha256, key.size_bytes):
+            return pb.QueryUploadResponse(committed_bytes=key.size_bytes, complete=True)
+        return pb.QueryUploadResponse(committed_bytes=self._uploads.committed(key))
+
+    async def ImportDataset(self, request: pb.ImportDatasetRequest, context: object) -> pb.Dataset:  # noqa: ARG002, N802
+        require_id(request.dataset_id, "dataset_id")
+        violations = Violations()
+        known = parse_format(request.format, "format", violations)
+        groups = parse_groups(request.groups, "groups", violations)
+        violations.raise_any()
+
+        def fetch_and_make() -> Dataset:
+            with TemporaryDirectory(dir=self._datasets.root, prefix=".importing-") as directory:
+                path = Path(directory, "file")
+                sha256, size = self._imports.fetch(request.uri, path)
+                content = Content(sha256, size, known, groups)
+                if there := self._datasets.made_of(request.dataset_id, content):
+                    return there
+                self._datasets.check_size(size)
+                return self._datasets.add(request.dataset_id, content, path)
+
+        try:
+            return dataset_message(await asyncio.to_thread(fetch_and_make))
+        except InvalidArgument as error:
+            # Readers say "chunk", since an upload is the usual way; here it is the file at the address.
+            renamed = [
+                replace(each, field=importing.FIELD) if each.field == reading.FIELD else each
+                for each in error.violations
+            ]
+            raise InvalidArgument(renamed, error.reason) from error
 
     async def GetDataset(self, request: pb.GetDatasetRequest, context: object) -> pb.Dataset:  # noqa: ARG002, N802
         return dataset_message(self._datasets.get(require_name(request.name, "datasets")))
@@ -56,22 +107,24 @@ class DatasetServicer(stubs.DatasetServiceServicer):
         await asyncio.to_thread(self._datasets.delete, dataset_id)
         return Empty()
 
-    def _check(self, header: pb.UploadDatasetHeader) -> None:
-        require_id(header.dataset_id, "header.dataset_id")
-        violations = Violations()
-        if header.format != pb.Dataset.NPZ:
-            violations.add("header.format", f"is {header.format}; must be NPZ")
-        if header.size_bytes < 1:
-            violations.add("header.size_bytes", f"is {header.size_bytes}; must be the file's size, above 0")
-        if len(header.sha256) != 64 or not set(header.sha256.lower()) <= set("0123456789abcdef"):
-            violations.add("header.sha256", "must be the file's SHA-256: 64 hexadecimal digits")
-        violations.raise_any()
-        if header.size_bytes > self._datasets.most_bytes:
-            raise ResourceExhausted(
-                f"the file has {header.size_bytes:,} bytes; a dataset may have {self._datasets.most_bytes:,}",
-                reason="DATASET_TOO_LARGE",
-            )
-        self._datasets.check_free(header.dataset_id)
+
+@asynccontextmanager
+async def _in_threads(context: AbstractContextManager[T]) -> AsyncIterator[T]:
+    """A context that is entered and left in threads, since what it does there takes the disk's time."""
+    entered = await asyncio.to_thread(context.__enter__)
+    try:
+        yield entered
+    finally:
+        await asyncio.to_thread(context.__exit__, None, None, None)
+
+
+def _parse(header: pb.UploadDatasetHeader) -> tuple[UploadKey, Content]:
+    key = parse_upload_key(header, "header.")
+    violations = Violations()
+    known = parse_format(header.format, "header.format", violations)
+    groups = parse_groups(header.groups, "header.groups", violations)
+    violations.raise_any()
+    return key, Content(key.sha256, key.size_bytes, known, groups)
 
 
 async def _header(messages: AsyncIterator[pb.UploadDatasetRequest]) -> pb.UploadDatasetHeader:
@@ -88,6 +141,7 @@ async def _next(messages: AsyncIterator[pb.UploadDatasetRequest]) -> pb.UploadDa
     except StopAsyncIteration:
         return None
     except TimeoutError:
-        raise InvalidArgument.of(
-            "payload", f"nothing came for {IDLE_SECONDS:.0f} seconds; the upload was given up", reason="UPLOAD_IDLE"
+        raise Aborted(
+            f"nothing came for {IDLE_SECONDS:.0f} seconds; what had arrived is kept, and another call may go on there",
+            reason="UPLOAD_IDLE",
         ) from None

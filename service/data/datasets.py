@@ -1,28 +1,48 @@
 """The datasets of the service, each a directory of npy files beside a description.
 
 A dataset appears at once, when its directory gets its name, and never changes after. Its columns are mapped into
-memory when used, so that what is not touched costs nothing.
+memory when used, so that what is not touched costs nothing. The same file under the same name is the same dataset:
+whoever brings it again gets what is there.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import NamedTemporaryFile
-from typing import IO, Any
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
-from service.data.columns import Column, describe
-from service.data.npz import read_npz
-from service.errors import AlreadyExists, InvalidArgument, NotFound
+from service.data.columns import Column, blocks, describe
+from service.data.formats import Format, read
+from service.data.reading import Group, Reading, refuse
+from service.errors import AlreadyExists, NotFound, ResourceExhausted
 from service.files import new_directory, remove_directory, sweep
 from worker.arrays import Array
 
 DESCRIPTION = "dataset.json"
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a dataset is to be made of, or was: a file by its checksum, and how it was read."""
+
+    sha256: str
+    size_bytes: int
+    format: Format | None = None
+    """None to find it out."""
+    groups: tuple[Group, ...] = ()
+
+    @classmethod
+    def of(cls, path: Path, format: Format | None = None, groups: tuple[Group, ...] = ()) -> "Content":  # noqa: A002
+        """Of a file as it lies on the disk."""
+        with path.open("rb") as file:
+            return cls(hashlib.file_digest(file, "sha256").hexdigest(), file.tell(), format, groups)
 
 
 @dataclass(frozen=True)
@@ -33,39 +53,59 @@ class Dataset:
     rows: int
     columns: tuple[Column, ...]
     size_bytes: int
+    """Of the file it was made of, as is the checksum."""
     sha256: str
     created: datetime
+    format: Format = Format.NPZ
+    groups: tuple[Group, ...] = ()
 
     @property
     def name(self) -> str:
         """The resource name."""
         return f"datasets/{self.id}"
 
+    @property
+    def stored_bytes(self) -> int:
+        """What its columns take on the disk."""
+        return sum(column.bytes(self.rows) for column in self.columns)
+
     def column(self, name: str) -> int | None:
         """The number of the column of that name."""
         return next((number for number, column in enumerate(self.columns) if column.name == name), None)
 
 
+@dataclass(frozen=True)
+class Quota:
+    """How much all datasets together may be."""
+
+    most_bytes: int = 50 << 30
+    most_datasets: int = 10_000
+
+
 class Datasets:
     """Datasets below one directory."""
 
-    def __init__(self, root: Path, most_bytes: int) -> None:
-        """`most_bytes` bounds an uploaded file, and what it unpacks to."""
+    def __init__(self, root: Path, most_bytes: int, quota: Quota = Quota()) -> None:
+        """`most_bytes` bounds the file of one dataset, and what it unpacks to."""
         sweep(root)
-        self._root = root
+        self.root = root
+        self._quota = quota
+        self._room = threading.Lock()
+        """Held from looking whether there is room until the room is taken."""
+        self._stored = {dataset.id: dataset.stored_bytes for dataset in self.all()}
         self.most_bytes = most_bytes
 
     def get(self, dataset_id: str) -> Dataset:
         """A dataset's description. Raises NotFound."""
         try:
-            return _parse((self._root / dataset_id / DESCRIPTION).read_text())
+            return _parse((self.root / dataset_id / DESCRIPTION).read_text())
         except FileNotFoundError:
             raise NotFound(f"datasets/{dataset_id}") from None
 
     def all(self) -> list[Dataset]:
         """All datasets by name."""
         found = []
-        for path in sorted(self._root.iterdir()):
+        for path in sorted(self.root.iterdir()):
             with suppress(NotFound):  # deleted meanwhile
                 if not path.name.startswith("."):
                     found.append(self.get(path.name))
@@ -73,92 +113,142 @@ class Datasets:
 
     def array(self, dataset_id: str, column: int) -> Array:
         """A column, mapped into memory and not writable."""
-        path = self._root / dataset_id / f"{column}.npy"
+        path = self.root / dataset_id / f"{column}.npy"
         mapped: Array = np.load(path, mmap_mode="r", allow_pickle=False)
         return mapped
 
-    def check_free(self, dataset_id: str) -> None:
-        """Raises AlreadyExists if the name is taken."""
-        if (self._root / dataset_id).exists():
-            raise AlreadyExists(
-                f"there is a dataset datasets/{dataset_id} already, and datasets never change; "
-                "choose another name, or delete it first",
-                reason="DATASET_EXISTS",
-            )
-
-    @contextmanager
-    def receive(self, size_bytes: int) -> Iterator["Upload"]:
-        """A place for an upload in progress, gone when the context is left."""
-        with NamedTemporaryFile(dir=self._root, prefix=".upload-") as file:
-            yield Upload(file, size_bytes)
-
-    def add(self, dataset_id: str, upload: "Upload", sha256: str) -> Dataset:
-        """Makes a dataset of a complete upload in npz format. Raises InvalidArgument or AlreadyExists."""
-        upload.check(sha256)
-        self.check_free(dataset_id)
+    def has(self, dataset_id: str, sha256: str, size_bytes: int) -> bool:
+        """Whether there is a dataset of that name, made of that file. Raises AlreadyExists if of another."""
         try:
-            with new_directory(self._root / dataset_id) as directory:
-                columns, rows = [], 0
-                for number, (name, array) in enumerate(read_npz(upload.path, self.most_bytes)):
-                    np.save(directory / f"{number}.npy", array, allow_pickle=False)
-                    columns.append(describe(name, array))
-                    rows = len(array)
-                dataset = Dataset(dataset_id, rows, tuple(columns), upload.received, upload.sha256, datetime.now(UTC))
+            there = self.get(dataset_id)
+        except NotFound:
+            return False
+        return self.made_of(dataset_id, Content(sha256, size_bytes, None, there.groups)) is not None
+
+    def made_of(self, dataset_id: str, content: Content) -> Dataset | None:
+        """The dataset of that name, if it was made of this content; None if the name is free.
+
+        Raises AlreadyExists if it was made of other content, or read in another way.
+        """
+        try:
+            there = self.get(dataset_id)
+        except NotFound:
+            return None
+        same_file = (there.sha256, there.size_bytes) == (content.sha256, content.size_bytes)
+        if same_file and there.groups == content.groups and content.format in (None, there.format):
+            return there
+        what = "with other groups or another format" if same_file else "with other content"
+        raise AlreadyExists(
+            f"there is a dataset {there.name} already, {what}, and datasets never change; "
+            "choose another name, or delete it first",
+            reason="DATASET_EXISTS",
+        )
+
+    def check_size(self, size_bytes: int) -> None:
+        """Raises ResourceExhausted if a file is too large for a dataset, or there is no room for it."""
+        if size_bytes > self.most_bytes:
+            raise ResourceExhausted(
+                f"the file has {size_bytes:,} bytes; a dataset may have {self.most_bytes:,} (--max-dataset-bytes)",
+                reason="DATASET_TOO_LARGE",
+            )
+        self._check_room(size_bytes)
+
+    def add(self, dataset_id: str, content: Content, path: Path) -> Dataset:
+        """Makes a dataset of a complete file, or returns the one that was made of it before.
+
+        That the file is what `content` says, the caller has seen to.
+
+        Raises InvalidArgument for a file that can be none, AlreadyExists if the name has other content,
+        ResourceExhausted if there is no room, and FailedPrecondition if its format isn't installed.
+        """
+        if there := self.made_of(dataset_id, content):
+            return there
+        try:
+            # The lock is taken when all is written, and held while the directory gets its name.
+            with self._room_for(dataset_id) as take_room, new_directory(self.root / dataset_id) as directory:
+                dataset = self._make(dataset_id, content, path, directory)
                 (directory / DESCRIPTION).write_text(json.dumps(asdict(dataset), default=datetime.isoformat))
+                take_room(dataset.stored_bytes)
         except FileExistsError:
-            self.check_free(dataset_id)
+            if there := self.made_of(dataset_id, content):
+                return there
             raise
         return dataset
 
     def delete(self, dataset_id: str) -> None:
         """Removes a dataset. Raises NotFound."""
         self.get(dataset_id)
-        remove_directory(self._root / dataset_id)
+        with self._room:
+            remove_directory(self.root / dataset_id)
+            self._stored.pop(dataset_id, None)
 
+    def _make(self, dataset_id: str, content: Content, path: Path, directory: Path) -> Dataset:
+        rows = 0
+        columns: list[Column] = []
+        with TemporaryDirectory(dir=self.root, prefix=".reading-") as workspace:
+            reading = Reading(self.most_bytes, Path(workspace), content.groups)
+            known, arrays = read(path, content.format, reading)
+            left = self.most_bytes
+            for number, (name, array) in enumerate(arrays):
+                left -= array.nbytes
+                if left < 0:
+                    raise refuse(f"unpacks to more than {self.most_bytes:,} bytes, which is the most")
+                _write(directory / f"{number}.npy", array)
+                columns.append(describe(name, array))
+                rows = len(array)
+        made = datetime.now(UTC)
+        return Dataset(
+            dataset_id, rows, tuple(columns), content.size_bytes, content.sha256, made, known, content.groups
+        )
 
-class Upload:
-    """A file as it comes in."""
+    @contextmanager
+    def _room_for(self, dataset_id: str) -> Iterator[Callable[[int], None]]:
+        """A function that takes room for a dataset, kept if the context is left without an error."""
+        taken = 0
+        with ExitStack() as held:
 
-    def __init__(self, file: IO[bytes], size_bytes: int) -> None:
-        self._file = file
-        self._size_bytes = size_bytes
-        self._hash = hashlib.sha256()
-        self.received = 0
+            def take(size_bytes: int) -> None:
+                nonlocal taken
+                held.enter_context(self._room)
+                if dataset_id not in self._stored:  # else another was faster, which is seen when it gets its name
+                    self._check_room(size_bytes)
+                taken = size_bytes
 
-    @property
-    def path(self) -> Path:
-        """Where it lies."""
-        return Path(self._file.name)
+            yield take
+            self._stored[dataset_id] = taken
 
-    @property
-    def sha256(self) -> str:
-        """The fingerprint of the bytes received."""
-        return self._hash.hexdigest()
-
-    def write(self, offset: int, data: bytes) -> None:
-        """Takes the next part. Raises InvalidArgument if it isn't the next, or goes beyond the announced size."""
-        if offset != self.received:
-            raise InvalidArgument.of("chunk.offset", f"is {offset:,}; the next byte wanted is {self.received:,}")
-        if offset + len(data) > self._size_bytes:
-            raise InvalidArgument.of(
-                "chunk.data", f"goes to byte {offset + len(data):,}; the header announced {self._size_bytes:,}"
+    def _check_room(self, size_bytes: int) -> None:
+        used = sum(tuple(self._stored.values()))
+        if used + size_bytes > self._quota.most_bytes:
+            raise ResourceExhausted(
+                f"the dataset has {size_bytes:,} bytes; {used:,} of the {self._quota.most_bytes:,} that all datasets "
+                "together may have are used: delete some, or start the coordinator with a larger --total-dataset-bytes",
+                reason="NO_ROOM_FOR_DATASETS",
             )
-        self._file.write(data)
-        self._hash.update(data)
-        self.received += len(data)
-
-    def check(self, sha256: str) -> None:
-        """Raises InvalidArgument if bytes are missing or differ from those announced."""
-        if self.received != self._size_bytes:
-            raise InvalidArgument.of(
-                "header.size_bytes", f"is {self._size_bytes:,}, but the upload ended after {self.received:,} bytes"
+        if len(self._stored) >= self._quota.most_datasets:
+            raise ResourceExhausted(
+                f"there are {len(self._stored):,} datasets, of the {self._quota.most_datasets:,} that there may be: "
+                "delete some, or start the coordinator with a larger --total-dataset-count",
+                reason="TOO_MANY_DATASETS",
             )
-        if self.sha256 != sha256.lower():
-            raise InvalidArgument.of("header.sha256", f"is {sha256}, but the bytes received have {self.sha256}")
-        self._file.flush()
+
+
+def _write(path: Path, array: Array) -> None:
+    """As numpy.save, but block by block, so that an array that is a mapped file costs no memory."""
+    dtype = array.dtype.newbyteorder("=")
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": array.shape}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_2_0(file, header)
+        for block in blocks(array):
+            file.write(block.view(np.uint8).data)
 
 
 def _parse(text: str) -> Dataset:
     values: dict[str, Any] = json.loads(text)
-    columns = tuple(Column(**{**column, "row_shape": tuple(column["row_shape"])}) for column in values.pop("columns"))
-    return Dataset(**{**values, "columns": columns, "created": datetime.fromisoformat(values["created"])})
+    values["columns"] = tuple(
+        Column(**{**column, "row_shape": tuple(column["row_shape"])}) for column in values["columns"]
+    )
+    values["groups"] = tuple(Group(group["name"], tuple(group["columns"])) for group in values.get("groups", ()))
+    values["format"] = Format(values.get("format", Format.NPZ))
+    values["created"] = datetime.fromisoformat(values["created"])
+    return Dataset(**values)

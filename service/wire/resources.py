@@ -7,6 +7,7 @@ from chainrule.v1 import model_service_pb2 as models_pb
 from chainrule.v1 import network_pb2
 from service.data.datasets import Dataset
 from service.models.registry import Model
+from service.wire.datasets import format_value, group_messages
 from service.wire.job import timestamp
 
 
@@ -20,6 +21,10 @@ def dataset_message(dataset: Dataset) -> datasets_pb.Dataset:
             min=column.min,
             max=column.max,
             nonfinite_count=column.nonfinite_count,
+            mean=column.mean,
+            standard_deviation=column.standard_deviation,
+            distinct_count=column.distinct_count,
+            longest_text=column.longest_text,
         )
         for column in dataset.columns
     ]
@@ -30,6 +35,9 @@ def dataset_message(dataset: Dataset) -> datasets_pb.Dataset:
         size_bytes=dataset.size_bytes,
         sha256=dataset.sha256,
         create_time=timestamp(dataset.created),
+        format=format_value(dataset.format),
+        groups=group_messages(dataset.groups),
+        stored_bytes=dataset.stored_bytes,
     )
 
 

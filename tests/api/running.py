@@ -93,12 +93,7 @@ class Service:
 @contextmanager
 def serving(directory: Path, cluster: Cluster | None = None, **settings: Any) -> Iterator[Service]:
     """A coordinator on a directory. Leaving the context stops it."""
-    given = Settings(
-        listen="127.0.0.1:0",
-        metrics_listen="127.0.0.1:0",
-        data_dir=directory,
-        **settings,
-    )
+    given = Settings(data_dir=directory, **{"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0", **settings})
     loop, ready = asyncio.new_event_loop(), threading.Event()
     addresses: dict[str, str] = {}
     stopping = asyncio.Event()

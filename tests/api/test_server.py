@@ -26,7 +26,9 @@ from service.api.server import serving as serving_api
 from service.api.training import TrainingServicer
 from service.cluster.cluster import Room
 from service.cluster.local_cluster import LocalCluster
-from service.data.datasets import Datasets
+from service.data.datasets import Content, Datasets
+from service.data.importing import Imports
+from service.data.uploads import Uploads
 from service.models.registry import Models
 from service.settings import Settings
 from tests.api.running import FLOWERS, SECONDS, Service, refusal, refused, request, serving
@@ -130,14 +132,12 @@ def test_an_error_in_the_service_gives_nothing_away(
 
     async def run() -> grpc.aio.AioRpcError:
         datasets, models = Datasets(tmp_path / "datasets", 10**6), Models(tmp_path / "models")
-        with datasets.receive(len(FLOWERS)) as upload:
-            upload.write(0, FLOWERS)
-            datasets.add("flowers", upload, upload.sha256)
+        (tmp_path / "flowers.npz").write_bytes(FLOWERS)
+        datasets.add("flowers", Content.of(tmp_path / "flowers.npz"), tmp_path / "flowers.npz")
         with jobs_in(tmp_path) as jobs:
             training = TrainingServicer(jobs, datasets, room, lambda _: "")
-            async with serving_api(
-                "127.0.0.1:0", training, DatasetServicer(datasets, jobs), ModelServicer(models)
-            ) as port:
+            served = DatasetServicer(datasets, Uploads(tmp_path / "uploads"), Imports([], 10**6), jobs)
+            async with serving_api("127.0.0.1:0", training, served, ModelServicer(models)) as port:
                 found = await ask(port, lambda stub: stub.CreateTrainingJob(request()))
             assert jobs.all() == []
             return found

@@ -74,7 +74,7 @@ WRONG: dict[str, tuple[Callable[[], Messages], grpc.StatusCode, str, str, str]] 
         "must be a chunk; the header comes once, and first",
     ),
     "an empty message among chunks": (
-        lambda: [head("trees", FLOWERS), pb.UploadDatasetRequest(), *parts(FLOWERS)],
+        lambda: [head("empty", FLOWERS), pb.UploadDatasetRequest(), *parts(FLOWERS)],
         INVALID,
         "INVALID_FIELD",
         "payload",
@@ -95,14 +95,42 @@ WRONG: dict[str, tuple[Callable[[], Messages], grpc.StatusCode, str, str, str]] 
         INVALID,
         "INVALID_FIELD",
         "header.format",
-        "is 9; must be NPZ",
+        "is 9; must be NPZ, CSV, IDX, PARQUET, ARROW, or unset to find it out",
     ),
-    "no format": (
-        lambda: [head("trees", FLOWERS, format=0)],
+    "a group without a name": (
+        lambda: [head("trees", FLOWERS, groups=[pb.ColumnGroup(columns=["a"])])],
         INVALID,
         "INVALID_FIELD",
-        "header.format",
-        "is 0; must be NPZ",
+        "header.groups[0].name",
+        "is ''; must have 1 to 100 printable characters",
+    ),
+    "a group of nothing": (
+        lambda: [head("trees", FLOWERS, groups=[pb.ColumnGroup(name="x")])],
+        INVALID,
+        "INVALID_FIELD",
+        "header.groups[0].columns",
+        "has 0 names; must have 1 to 50,000",
+    ),
+    "two groups of a name": (
+        lambda: [head("trees", FLOWERS, groups=[pb.ColumnGroup(name="x", columns=[name]) for name in "ab"])],
+        INVALID,
+        "INVALID_FIELD",
+        "header.groups[1].name",
+        "is 'x', as another group's is; give each a name of its own",
+    ),
+    "a column in two groups": (
+        lambda: [head("trees", FLOWERS, groups=[pb.ColumnGroup(name=name, columns=["a"]) for name in "xy"])],
+        INVALID,
+        "INVALID_FIELD",
+        "header.groups[1].columns",
+        "names 'a' again; a column goes into one place",
+    ),
+    "groups of what is no table": (
+        lambda: [head("grouped", FLOWERS, groups=[pb.ColumnGroup(name="z", columns=["x"])]), *parts(FLOWERS)],
+        INVALID,
+        "BAD_DATASET",
+        "chunk",
+        "has arrays that are columns already, so that group 'z' can gather nothing",
     ),
     "no size": (
         lambda: [head("trees", FLOWERS, size_bytes=0)],
@@ -133,7 +161,7 @@ WRONG: dict[str, tuple[Callable[[], Messages], grpc.StatusCode, str, str, str]] 
         "must be the file's SHA-256: 64 hexadecimal digits",
     ),
     "a wrong sum": (
-        lambda: [head("trees", FLOWERS, sha256="0" * 64), *parts(FLOWERS)],
+        lambda: [head("wrong-sum", FLOWERS, sha256="0" * 64), *parts(FLOWERS)],
         INVALID,
         "INVALID_FIELD",
         "header.sha256",
@@ -147,46 +175,46 @@ WRONG: dict[str, tuple[Callable[[], Messages], grpc.StatusCode, str, str, str]] 
         "the file has 50,001 bytes; a dataset may have 50,000",
     ),
     "too short": (
-        lambda: [head("trees", FLOWERS), *parts(FLOWERS)[:-1]],
+        lambda: [head("short", FLOWERS), *parts(FLOWERS)[:-1]],
         INVALID,
         "INVALID_FIELD",
         "header.size_bytes",
         f"is {SIZE:,}, but the upload ended after {SIZE // 500 * 500:,} bytes",
     ),
     "too long": (
-        lambda: [head("trees", FLOWERS), *parts(FLOWERS), part(SIZE, b"more")],
+        lambda: [head("long", FLOWERS), *parts(FLOWERS), part(SIZE, b"more")],
         INVALID,
         "INVALID_FIELD",
         "chunk.data",
         f"goes to byte {SIZE + 4:,}; the header announced {SIZE:,}",
     ),
     "a gap": (
-        lambda: [head("trees", FLOWERS), part(1, b"a")],
+        lambda: [head("gap", FLOWERS), part(1, b"a")],
         INVALID,
         "INVALID_FIELD",
         "chunk.offset",
         "is 1; the next byte wanted is 0",
     ),
     "an overlap": (
-        lambda: [head("trees", FLOWERS), part(0, b"abc"), part(2, b"abc")],
+        lambda: [head("overlap", FLOWERS), part(0, b"abc"), part(2, b"abc")],
         INVALID,
         "INVALID_FIELD",
         "chunk.offset",
         "is 2; the next byte wanted is 3",
     ),
     "a negative offset": (
-        lambda: [head("trees", FLOWERS), part(-1, b"abc")],
+        lambda: [head("negative", FLOWERS), part(-1, b"abc")],
         INVALID,
         "INVALID_FIELD",
         "chunk.offset",
         "is -1; the next byte wanted is 0",
     ),
     "a name that is taken": (
-        lambda: [head("flowers", FLOWERS), *parts(FLOWERS)],
+        lambda: [head("flowers", other := npz(x=X)), *parts(other)],
         EXISTS,
         "DATASET_EXISTS",
         "",
-        "there is a dataset datasets/flowers already, and datasets never change; choose another name",
+        "there is a dataset datasets/flowers already, with other content, and datasets never change; choose another",
     ),
 }
 
@@ -223,15 +251,15 @@ def test_a_bomb_in_an_upload_of_the_size_allowed(shared: Service) -> None:
 
 def test_all_wrong_fields_of_a_header_at_once(shared: Service) -> None:
     found = refusal(lambda: shared.send([head("trees", b"", format=0, size_bytes=-1, sha256="x")]))
-    assert list(found.fields) == ["header.format", "header.size_bytes", "header.sha256"]
+    assert list(found.fields) == ["header.size_bytes", "header.sha256"]
 
 
-def test_an_upload_that_breaks_off_leaves_nothing(shared: Service) -> None:
+def test_an_upload_that_breaks_off_leaves_no_dataset(shared: Service) -> None:
     before = shared.everything(), files(shared)
     hold, sent = threading.Event(), threading.Event()
 
     def messages() -> Iterator[pb.UploadDatasetRequest]:
-        yield head("trees", FLOWERS)
+        yield head("broken-off", FLOWERS)
         yield part(0, FLOWERS[:100])
         sent.set()
         hold.wait(SECONDS)

@@ -200,21 +200,50 @@ class FakeDatasets(dataset_service_pb2_grpc.DatasetServiceServicer):
 
     files: dict[str, bytes] = field(default_factory=dict)
     chunks: list[int] = field(default_factory=list)
+    parts: dict[str, bytes] = field(default_factory=dict)
+    """What has arrived of uploads that broke off, by checksum."""
+    drops: list[int] = field(default_factory=list)
+    """After how many chunks each of the first streams breaks."""
+    headers: list[dataset_messages.UploadDatasetHeader] = field(default_factory=list)
+    imports: list[dataset_messages.ImportDatasetRequest] = field(default_factory=list)
 
     def UploadDataset(  # noqa: N802
         self, request_iterator: Iterator[dataset_messages.UploadDatasetRequest], context: grpc.ServicerContext
     ) -> Dataset:
-        header, data = next(request_iterator).header, b""
+        header = next(request_iterator).header
+        self.headers.append(header)
+        data = self.parts.get(header.sha256, b"")
         name = f"datasets/{header.dataset_id}"
         if name in self.files:
             refuse(context, grpc.StatusCode.ALREADY_EXISTS, f"{name} exists", "DATASET_EXISTS", {})
+        left = self.drops.pop(0) if self.drops else None
         for request in request_iterator:
+            if left == 0:
+                context.abort(grpc.StatusCode.UNAVAILABLE, "going down")
+            left = left and left - 1
             assert request.chunk.offset == len(data)
             data += request.chunk.data
             self.chunks.append(len(request.chunk.data))
+            self.parts[header.sha256] = data
         assert (len(data), hashlib.sha256(data).hexdigest()) == (header.size_bytes, header.sha256)
-        assert header.format == Dataset.NPZ
         self.files[name] = data
+        return self._describe(name)
+
+    def QueryUpload(  # noqa: N802
+        self,
+        request: dataset_messages.QueryUploadRequest,
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> dataset_messages.QueryUploadResponse:
+        return dataset_messages.QueryUploadResponse(committed_bytes=len(self.parts.get(request.sha256, b"")))
+
+    def ImportDataset(  # noqa: N802
+        self,
+        request: dataset_messages.ImportDatasetRequest,
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> Dataset:
+        self.imports.append(request)
+        name = f"datasets/{request.dataset_id}"
+        self.files[name] = b"imported"
         return self._describe(name)
 
     def GetDataset(  # noqa: N802
@@ -238,8 +267,8 @@ class FakeDatasets(dataset_service_pb2_grpc.DatasetServiceServicer):
     def _describe(self, name: str) -> Dataset:
         data = self.files[name]
         dataset = Dataset(name=name, rows=3, size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
-        dataset.columns.add(name="x", dtype="float32", row_shape=[64])
-        dataset.columns.add(name="y", dtype="int64")
+        dataset.columns.add(name="x", dtype="float32", row_shape=[64], max=16.0, mean=4.9, standard_deviation=6.0)
+        dataset.columns.add(name="y", dtype="int64", max=9, distinct_count=10)
         return dataset
 
 

@@ -1,7 +1,9 @@
 """The command line, in this process: against a fake service, and with a fake coordinator of its own."""
 
+import io
 import json
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from chainrule.cli import main
 from chainrule.cli.program import explain
 from chainrule.cli.run import Launch
 from chainrule.cli.serve import serve_options
+from chainrule.v1.dataset_service_pb2 import Dataset
 from chainrule.v1.training_job_pb2 import TrainingJob
 from tests.unit.client.fakes import MODEL_FILE, SHA256, FakeService, story
 
@@ -192,7 +195,15 @@ def test_a_demo_that_learns_too_little(tmp_path: Path) -> None:
         (["train", "x.yaml", "--server", "a:1", "--data-dir", "b"], "--data-dir is for a run without a server"),
         (["train", "x.yaml", "--workers", "0"], "0 is not in the range x>=1"),
         (["jobs", "list", "--server", "localhost"], "must be HOST:PORT"),
-        (["datasets", "upload", "none.npz", "--name", "a"], "does not exist"),
+        (["datasets", "upload", "a", "none.npz"], "there is no file none.npz"),
+        (["datasets", "upload", "a", "x=none.idx"], "there is no file none.idx"),
+        (["datasets", "upload", "a", "."], ". is not a file"),
+        (["datasets", "upload", "a"], "Missing argument 'FILE | COLUMN=FILE...'"),
+        (["datasets", "upload", "a", EXAMPLE, f"y={EXAMPLE}"], "must be COLUMN=FILE where there are several"),
+        (["datasets", "upload", "a", f"y={EXAMPLE}", f"y={EXAMPLE}"], "there are two files for the column 'y'"),
+        (["datasets", "upload", "a", EXAMPLE, "--group", "x"], "'x' must be NAME=COLUMN,COLUMN,... or NAME=*"),
+        (["datasets", "upload", "a", EXAMPLE, "--group", "x=b", "--group", "x=c"], "'x' is given twice"),
+        (["datasets", "upload", "a", EXAMPLE, "--format", "xls"], "'xls' is not one of 'npz', 'csv', 'idx'"),
     ],
 )
 def test_a_wrong_command_line(arguments: list[str], complaint: str) -> None:
@@ -209,7 +220,7 @@ def test_a_wrong_command_line(arguments: list[str], complaint: str) -> None:
         ["jobs", "show", "x"],
         ["jobs", "watch", "x"],
         ["jobs", "cancel", "x"],
-        ["datasets", "upload", EXAMPLE, "--name", "a"],
+        ["datasets", "upload", "a", EXAMPLE],
         ["models", "download", "x"],
     ],
 )
@@ -260,12 +271,45 @@ def test_jobs_are_cancelled_and_deleted(service: FakeService, tmp_path: Path) ->
 def test_datasets_come_and_go(service: FakeService, tmp_path: Path) -> None:
     server = ["--server", service.address]
     (tmp_path / "cats.npz").write_bytes(b"npz")
-    result = run("datasets", "upload", str(tmp_path / "cats.npz"), "--name", "cats", *server)
+    result = run("datasets", "upload", "cats", str(tmp_path / "cats.npz"), *server)
     assert result.stdout == "datasets/cats: 3 rows of x float32[64], y int64\n"
     assert "cats" in run("datasets", "list", *server).stdout
     assert lines(run("datasets", "list", "--json", *server))[0]["name"] == "datasets/cats"
     assert run("datasets", "delete", "cats", *server).exit_code == 0
     assert service.datasets.files == {}
+
+
+def test_datasets_of_tables_and_of_several_files(service: FakeService, tmp_path: Path) -> None:
+    server = ["--server", service.address]
+    (tmp_path / "wine.csv").write_text("kind,a,b\n1,2,3\n")
+    run("datasets", "upload", "wine", str(tmp_path / "wine.csv"), "--group", "y=kind", "--group", "x=a,b", *server)
+    header = service.datasets.headers[-1]
+    assert [(group.name, list(group.columns)) for group in header.groups] == [("y", ["kind"]), ("x", ["a", "b"])]
+    (tmp_path / "x.idx").write_bytes(b"\0\0\x08\x01\0\0\0\x01\x07")
+    (tmp_path / "y=.idx").write_bytes(b"\0\0\x08\x01\0\0\0\x01\x07")
+    columns = [f"x={tmp_path / 'x.idx'}", f"y={tmp_path / 'y=.idx'}"]
+    assert lines(run("datasets", "upload", "two", *columns, "--json", *server))[0]["name"] == "datasets/two"
+    with zipfile.ZipFile(io.BytesIO(service.datasets.files["datasets/two"])) as archive:
+        assert archive.namelist() == ["x.idx", "y.idx"]
+    wrong = run("datasets", "upload", "three", f"x={tmp_path / 'wine.csv'}", *server)
+    assert (wrong.exit_code, wrong.stdout) == (1, "")
+    assert "a column's own file must be .npy or IDX" in wrong.stderr
+
+
+def test_datasets_are_imported_and_shown(service: FakeService) -> None:
+    server = ["--server", service.address]
+    result = run("datasets", "import", "cars", "file:///srv/cars.csv", "--format", "csv", "--group", "x=*", *server)
+    assert result.stdout == "datasets/cars: 3 rows of x float32[64], y int64\n"
+    (asked,) = service.datasets.imports
+    assert (asked.dataset_id, asked.uri, asked.format) == ("cars", "file:///srv/cars.csv", Dataset.CSV)
+    table = run("datasets", "show", "cars", *server).stdout.splitlines()
+    assert table[0] == "datasets/cars: 3 rows, 0 B"
+    assert max(map(len, table)) <= 80
+    assert [line.split() for line in table if line.startswith(("x", "y"))] == [
+        ["x", "float32[64]", "0", "16", "4.9", "6", ">", "1,000", "0"],
+        ["y", "int64", "0", "9", "0", "0", "10", "0"],
+    ]
+    assert lines(run("datasets", "show", "cars", "--json", *server))[0]["columns"][1]["distinct_count"] == "10"
 
 
 def test_models_are_listed_and_downloaded(service: FakeService, tmp_path: Path) -> None:

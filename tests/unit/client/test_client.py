@@ -22,7 +22,7 @@ from chainrule import (
     Violation,
 )
 from chainrule.v1.training_job_pb2 import TrainingEvent, TrainingJob, TrainingJobSpec, TrainingProgress
-from tests.unit.client.fakes import MODEL_FILE, FakeDatasets, FakeService, FakeTraining, serving
+from tests.unit.client.fakes import MODEL_FILE, FakeService, FakeTraining, serving
 
 
 def numbers(updates: list[TrainingEvent | TrainingProgress]) -> list[int]:
@@ -201,7 +201,7 @@ def test_an_upload_raises_what_went_wrong_here(client: Client, service: FakeServ
         client.upload_dataset(tmp_path / "none.npz", "a")
     with pytest.raises(ZeroDivisionError):
         client.upload_dataset(b"npz", "a", fail)
-    assert service.datasets == FakeDatasets(chunks=service.datasets.chunks)
+    assert service.datasets.files == {}
 
 
 @pytest.mark.parametrize("target", ["model.safetensors", "new/model.safetensors", "."])

@@ -1,5 +1,6 @@
 """Reading npz files without trusting them."""
 
+import gzip
 import io
 import warnings
 from pathlib import Path
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from service.data.npz import read_npz
+from service.data.reading import Reading
 from service.errors import InvalidArgument
+from tests.unit.service.breaking import broken
 from tests.unit.service.hostile import GOOD, HOSTILE, LIMIT, archive, npy, npz, of, raw_npy
 from worker.arrays import Array
 
@@ -21,7 +24,7 @@ def read(data: bytes, limit: int = LIMIT) -> dict[str, Array]:
     with TemporaryDirectory() as directory:
         path = Path(directory, "upload")
         path.write_bytes(data)
-        return dict(read_npz(path, limit))
+        return dict(read_npz(path, Reading(limit, Path(directory))))
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -82,6 +85,40 @@ def test_what_is_odd_and_does_no_harm(name: str) -> None:
         assert array.size in (3, 6, 12)
 
 
+IDX = b"\0\0\x08\x01\0\0\0\x03\x01\x02\x03"
+
+
+def test_idx_files_among_the_arrays() -> None:
+    data = archive(("x.idx", IDX), ("y.idx.gz", gzip.compress(IDX)), ("z.npy", npy()), ("a.b.idx", IDX))
+    found = read(data)
+    assert list(found) == ["x", "y", "z", "a.b"]
+    for name in ("x", "y", "a.b"):
+        assert found[name].tolist() == [1, 2, 3]
+        assert found[name].dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("members", "told"),
+    [
+        ([("x.idx", IDX), ("x.npy", npy())], "has two arrays of the same name"),
+        ([("x.idx", IDX), ("x.idx.gz", gzip.compress(IDX))], "has two arrays of the same name"),
+        ([("x.idx", IDX[:-1])], "column 'x' says it has 3 bytes, but 2 are there"),
+        ([("x.idx", npy())], "column 'x' does not begin as an IDX file"),
+        ([("x.idx.gz", IDX)], "is a gzip file that is cut off or damaged"),
+        ([("x.idx.gz", gzip.compress(IDX)[:-3])], "is a gzip file that is cut off or damaged"),
+        ([("x.idx.gz", gzip.compress(gzip.compress(IDX)))], "is gzip inside gzip"),
+        ([("x.idx.gz", gzip.compress(bytes(10**6)))], f"unpacks to more than {LIMIT:,} bytes"),
+        ([("x.idx", IDX), ("y.npy", npy((2,), data=bytes(8)))], "'y' has 2 rows, but the one before it has 3"),
+        ([("x.csv", b"a\n1\n")], "every member must be an array, <name>.npy, or <name>.idx or <name>.idx.gz"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_idx_files_that_are_refused(members: list[tuple[str, bytes]], told: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        read(archive(*members))
+    assert told in refused.value.message
+
+
 def test_the_limit_is_for_what_comes_out() -> None:
     data = npz(True, x=np.zeros(1000, np.float32))
     assert len(data) < 1000
@@ -95,32 +132,6 @@ def read_or_refuse(data: bytes) -> None:
         read(data)
     except InvalidArgument:
         return
-
-
-@st.composite
-def broken(draw: st.DrawFn, of: bytes) -> bytes:
-    """Some bytes changed, taken out or put in."""
-    data = bytearray(of)
-    for _ in range(draw(st.integers(1, 6))):
-        place = draw(st.integers(0, max(len(data) - 1, 0)))
-        change = draw(st.sampled_from(["flip", "set", "cut", "insert", "copy"]))
-        match change:
-            case "flip":
-                data[place : place + 1] = bytes(
-                    byte ^ (1 << draw(st.integers(0, 7))) for byte in data[place : place + 1]
-                )
-            case "set":
-                data[place : place + 4] = draw(
-                    st.sampled_from([bytes(4), b"\xff" * 4, b"\x00\x00\x00\x80", b"PK\x05\x06"])
-                )
-            case "cut":
-                del data[place : place + draw(st.integers(1, 30))]
-            case "insert":
-                data[place:place] = draw(st.binary(max_size=10))
-            case _:
-                other = draw(st.integers(0, max(len(data) - 1, 0)))
-                data[place : place + 8] = data[other : other + 8]
-    return bytes(data)
 
 
 @settings(max_examples=150)

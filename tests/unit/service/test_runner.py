@@ -11,7 +11,7 @@ import pytest
 
 from service.cluster.cluster import Cluster, Room
 from service.cluster.local_cluster import LocalCluster
-from service.data.datasets import Dataset, Datasets
+from service.data.datasets import Content, Dataset, Datasets
 from service.jobs.job import (
     CheckpointSaved,
     EpochCompleted,
@@ -78,10 +78,7 @@ def service(directory: Path, cluster: Cluster, checkpoint_seconds: float = 0.0) 
     datasets = Datasets(directory / "datasets", 1 << 20)
     if not datasets.all():
         np.savez(directory / "flowers.npz", x=INPUTS, y=TARGETS)
-        content = (directory / "flowers.npz").read_bytes()
-        with datasets.receive(len(content)) as upload:
-            upload.write(0, content)
-            datasets.add("flowers", upload, upload.sha256)
+        datasets.add("flowers", Content.of(directory / "flowers.npz"), directory / "flowers.npz")
     with jobs_in(directory) as jobs:
         models = Models(directory / "models")
         policy = Policy(checkpoint_seconds, wait_seconds=5.0)
