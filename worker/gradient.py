@@ -77,7 +77,7 @@ def gradient(
     A value that overflows becomes infinite without a warning: the trainer looks at every sum and decides.
     """
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        outputs, penalty, backward = network.forward(params, batch.inputs, draw)
+        outputs, penalty, backward = network.forward(params, batch.inputs, draw, batch.weights)
         judged = loss(outputs, batch.targets, batch.weights)
         vector = np.empty_like(params) if out is None else out
         backward(judged.gradient, vector)
@@ -87,7 +87,7 @@ def gradient(
 def evaluate(network: Network, loss: Loss, params: Array, batch: Batch) -> Sums:
     """A forward pass alone."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        outputs, penalty, _ = network.forward(params, batch.inputs)
+        outputs, penalty, _ = network.forward(params, batch.inputs, weights=batch.weights)
         judged = loss(outputs, batch.targets, batch.weights)
     return _sums(loss, judged, penalty, outputs, batch)
 

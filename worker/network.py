@@ -6,16 +6,17 @@ statistics) last.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from worker.arrays import Array, Shape
+from worker.feedback import CreditAssignment, draw_feedback, feedback_shapes
 from worker.initializers import initialize
-from worker.layers import Context, Draw, Layer, Parameter, Params
-from worker.layers.stack import run, shapes
+from worker.layers import Backward, Context, Draw, Layer, Parameter, Params
+from worker.layers.stack import shapes
 from worker.seeds import Purpose, generator
 
 
@@ -51,6 +52,8 @@ class Network:
     input_shape: Shape
     padding: float | None = None
     """For sequences of different lengths: a place in time all of whose numbers are this is no part of its row."""
+    credit_assignment: CreditAssignment = CreditAssignment.BACKPROPAGATION
+    """How errors come back from layer to layer while training."""
 
     @cached_property
     def shapes(self) -> tuple[Shape, ...]:
@@ -87,8 +90,14 @@ class Network:
         """How many parameters are learned: they come first in the flat vector."""
         return sum(slot.size for slot in self.slots if not slot.parameter.kept)
 
-    def __reduce__(self) -> tuple[type["Network"], tuple[tuple[Layer, ...], Shape, float | None]]:
-        return Network, (self.layers, self.input_shape, self.padding)  # without the views that are kept
+    @cached_property
+    def feedback_shapes(self) -> Mapping[int, Shape]:
+        """The shapes of the random matrices by which errors come back, by layer. Raises ShapeMismatch."""
+        return feedback_shapes(self.credit_assignment, self.layers, self.shapes)
+
+    def __reduce__(self) -> tuple[type["Network"], tuple[tuple[Layer, ...], Shape, float | None, CreditAssignment]]:
+        # Without what is kept at hand: views, and random matrices.
+        return Network, (self.layers, self.input_shape, self.padding, self.credit_assignment)
 
     @cached_property
     def _kept(self) -> dict[int, tuple[Array, list[Params]]]:
@@ -119,21 +128,49 @@ class Network:
         return vector
 
     def forward(
-        self, vector: Array, x: Array, draw: Draw | None = None
+        self, vector: Array, x: Array, draw: Draw | None = None, weights: Array | None = None
     ) -> tuple[Array, float, Callable[[Array, Array], None]]:
         """One pass over x (rows, *input_shape), to train if there is a `draw`, else to predict.
 
+        Rows count as `weights` (rows,) say in what layers add to the loss, or else 1 each.
+
         Returns the outputs, what the layers add to the summed loss, and `backward(dy, gradient)`, which fills the flat
-        `gradient`.
+        `gradient`. It ends at the first layer with parameters.
         """
-        context = Context(input_gradient=False, draw=draw, mask=self._mask(x))
-        y, backwards = run(self.layers, self.views(vector), x, context)
+        context = Context(input_gradient=False, draw=draw, mask=self._mask(x), weights=weights)
+        feedback = self._feedback(draw.seed, vector.dtype) if draw else {}
+        backwards: list[Backward] = []
+        for index, (layer, own) in enumerate(zip(self.layers, self.views(vector), strict=True)):
+            is_needed = index > self._first and index not in feedback
+            x, back = layer.forward(own, x, context.inside(index, input_gradient=is_needed))
+            backwards.append(back)
+        direct = self.credit_assignment is CreditAssignment.DIRECT_FEEDBACK_ALIGNMENT
 
         def backward(dy: Array, gradient: Array) -> None:
-            for back, grads in zip(reversed(backwards), reversed(self.views(gradient)), strict=True):
-                dy = back(dy, grads)
+            error, grads = dy, self.views(gradient)
+            for index in range(len(self.layers) - 1, self._first - 1, -1):
+                dx = backwards[index](dy, grads[index])
+                if index in feedback:
+                    source = (error if direct else dy).reshape(-1, len(feedback[index]))
+                    dx = (source @ feedback[index]).reshape(-1, *self.shapes[index])
+                dy = dx
 
-        return y, sum(context.penalties), backward
+        return x, sum(context.penalties), backward
+
+    @cached_property
+    def _first(self) -> int:
+        """The number of the first layer with parameters: nothing needs to go back any further."""
+        return min((slot.layer for slot in self.slots), default=len(self.layers))
+
+    def _feedback(self, seed: int, dtype: np.dtype[np.floating]) -> Mapping[int, Array]:
+        """The random matrices, drawn once and then kept at hand."""
+        if (seed, dtype) not in self._drawn:
+            self._drawn[seed, dtype] = draw_feedback(self.feedback_shapes, seed, dtype)
+        return self._drawn[seed, dtype]
+
+    @cached_property
+    def _drawn(self) -> dict[tuple[int, np.dtype[np.floating]], Mapping[int, Array]]:
+        return {}
 
     def _mask(self, x: Array) -> Array | None:
         """Where the rows of x (rows, time, ...) are not padded, (rows, time)."""

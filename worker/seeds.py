@@ -16,6 +16,7 @@ class Purpose(IntEnum):
     SPLIT = 1
     ORDER = 2
     LAYER = 3
+    FEEDBACK = 4
     EPISODE = 5
     EPISODE_START = 6
 

@@ -4,7 +4,10 @@ isort:skip_file
 What is trained: a network of layers, and the loss that judges its output."""
 
 import builtins
+import chainrule.v1.activation_pb2
 import chainrule.v1.initializer_pb2
+import chainrule.v1.normalization_pb2
+import chainrule.v1.stochastic_pb2
 import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
@@ -56,6 +59,18 @@ class Layer(google.protobuf.message.Message):
     DROPOUT_FIELD_NUMBER: builtins.int
     RESIDUAL_FIELD_NUMBER: builtins.int
     CONCATENATE_FIELD_NUMBER: builtins.int
+    LEAKY_RELU_FIELD_NUMBER: builtins.int
+    ELU_FIELD_NUMBER: builtins.int
+    GELU_FIELD_NUMBER: builtins.int
+    SILU_FIELD_NUMBER: builtins.int
+    SOFTPLUS_FIELD_NUMBER: builtins.int
+    SOFTMAX_FIELD_NUMBER: builtins.int
+    BATCH_NORM_FIELD_NUMBER: builtins.int
+    LAYER_NORM_FIELD_NUMBER: builtins.int
+    GROUP_NORM_FIELD_NUMBER: builtins.int
+    GAUSSIAN_NOISE_FIELD_NUMBER: builtins.int
+    GAUSSIAN_LATENT_FIELD_NUMBER: builtins.int
+    QUANTUM_FIELD_NUMBER: builtins.int
     @property
     def dense(self) -> global___Dense:
         """y = x W + b."""
@@ -84,6 +99,54 @@ class Layer(google.protobuf.message.Message):
     def concatenate(self) -> global___Concatenate:
         """The outputs of several stacks of layers, side by side."""
 
+    @property
+    def leaky_relu(self) -> chainrule.v1.activation_pb2.LeakyRelu:
+        """y = max(x, slope x)."""
+
+    @property
+    def elu(self) -> chainrule.v1.activation_pb2.Elu:
+        """y = x above zero, else alpha (exp(x) - 1)."""
+
+    @property
+    def gelu(self) -> chainrule.v1.activation_pb2.Gelu:
+        """y = x times the normal distribution's share below x."""
+
+    @property
+    def silu(self) -> chainrule.v1.activation_pb2.Silu:
+        """y = x / (1 + exp(-x))."""
+
+    @property
+    def softplus(self) -> chainrule.v1.activation_pb2.Softplus:
+        """y = log(1 + exp(x))."""
+
+    @property
+    def softmax(self) -> chainrule.v1.activation_pb2.Softmax:
+        """y_i = exp(x_i) / sum over j of exp(x_j), along the last axis."""
+
+    @property
+    def batch_norm(self) -> chainrule.v1.normalization_pb2.BatchNorm:
+        """Mean 0 and variance 1 over the rows of a shard, for each feature."""
+
+    @property
+    def layer_norm(self) -> chainrule.v1.normalization_pb2.LayerNorm:
+        """Mean 0 and variance 1 over the features of each place of a row."""
+
+    @property
+    def group_norm(self) -> chainrule.v1.normalization_pb2.GroupNorm:
+        """Mean 0 and variance 1 over each row's groups of channels."""
+
+    @property
+    def gaussian_noise(self) -> chainrule.v1.stochastic_pb2.GaussianNoise:
+        """Normal noise added, in training alone."""
+
+    @property
+    def gaussian_latent(self) -> chainrule.v1.stochastic_pb2.GaussianLatent:
+        """A code drawn from means and log variances, as in variational autoencoders."""
+
+    @property
+    def quantum(self) -> chainrule.v1.stochastic_pb2.Quantum:
+        """A simulated quantum circuit."""
+
     def __init__(
         self,
         *,
@@ -94,10 +157,22 @@ class Layer(google.protobuf.message.Message):
         dropout: global___Dropout | None = ...,
         residual: global___Residual | None = ...,
         concatenate: global___Concatenate | None = ...,
+        leaky_relu: chainrule.v1.activation_pb2.LeakyRelu | None = ...,
+        elu: chainrule.v1.activation_pb2.Elu | None = ...,
+        gelu: chainrule.v1.activation_pb2.Gelu | None = ...,
+        silu: chainrule.v1.activation_pb2.Silu | None = ...,
+        softplus: chainrule.v1.activation_pb2.Softplus | None = ...,
+        softmax: chainrule.v1.activation_pb2.Softmax | None = ...,
+        batch_norm: chainrule.v1.normalization_pb2.BatchNorm | None = ...,
+        layer_norm: chainrule.v1.normalization_pb2.LayerNorm | None = ...,
+        group_norm: chainrule.v1.normalization_pb2.GroupNorm | None = ...,
+        gaussian_noise: chainrule.v1.stochastic_pb2.GaussianNoise | None = ...,
+        gaussian_latent: chainrule.v1.stochastic_pb2.GaussianLatent | None = ...,
+        quantum: chainrule.v1.stochastic_pb2.Quantum | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["concatenate", b"concatenate", "dense", b"dense", "dropout", b"dropout", "kind", b"kind", "relu", b"relu", "residual", b"residual", "sigmoid", b"sigmoid", "tanh", b"tanh"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["concatenate", b"concatenate", "dense", b"dense", "dropout", b"dropout", "kind", b"kind", "relu", b"relu", "residual", b"residual", "sigmoid", b"sigmoid", "tanh", b"tanh"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["dense", "relu", "tanh", "sigmoid", "dropout", "residual", "concatenate"] | None: ...
+    def HasField(self, field_name: typing.Literal["batch_norm", b"batch_norm", "concatenate", b"concatenate", "dense", b"dense", "dropout", b"dropout", "elu", b"elu", "gaussian_latent", b"gaussian_latent", "gaussian_noise", b"gaussian_noise", "gelu", b"gelu", "group_norm", b"group_norm", "kind", b"kind", "layer_norm", b"layer_norm", "leaky_relu", b"leaky_relu", "quantum", b"quantum", "relu", b"relu", "residual", b"residual", "sigmoid", b"sigmoid", "silu", b"silu", "softmax", b"softmax", "softplus", b"softplus", "tanh", b"tanh"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["batch_norm", b"batch_norm", "concatenate", b"concatenate", "dense", b"dense", "dropout", b"dropout", "elu", b"elu", "gaussian_latent", b"gaussian_latent", "gaussian_noise", b"gaussian_noise", "gelu", b"gelu", "group_norm", b"group_norm", "kind", b"kind", "layer_norm", b"layer_norm", "leaky_relu", b"leaky_relu", "quantum", b"quantum", "relu", b"relu", "residual", b"residual", "sigmoid", b"sigmoid", "silu", b"silu", "softmax", b"softmax", "softplus", b"softplus", "tanh", b"tanh"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["dense", "relu", "tanh", "sigmoid", "dropout", "residual", "concatenate", "leaky_relu", "elu", "gelu", "silu", "softplus", "softmax", "batch_norm", "layer_norm", "group_norm", "gaussian_noise", "gaussian_latent", "quantum"] | None: ...
 
 global___Layer = Layer
 
@@ -112,7 +187,7 @@ class Dense(google.protobuf.message.Message):
     units: builtins.int
     """The number of outputs, 1 to 1,000,000. Required."""
     initializer: chainrule.v1.initializer_pb2.Initializer.ValueType
-    """How the weights start. By default He where the next layer is a ReLU, else Glorot. Biases start at zero."""
+    """How the weights start. By default He where the next layer is of the ReLU family, else Glorot. Biases start at zero."""
     def __init__(
         self,
         *,

@@ -149,6 +149,35 @@ class TrainingJobSpec(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    class _CreditAssignment:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _CreditAssignmentEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[TrainingJobSpec._CreditAssignment.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        CREDIT_ASSIGNMENT_UNSPECIFIED: TrainingJobSpec._CreditAssignment.ValueType  # 0
+        """The same as BACKPROPAGATION."""
+        BACKPROPAGATION: TrainingJobSpec._CreditAssignment.ValueType  # 1
+        """Through the transpose of each layer's weights: the gradient of the loss."""
+        FEEDBACK_ALIGNMENT: TrainingJobSpec._CreditAssignment.ValueType  # 2
+        """Through fixed random matrices in their place, to which the weights adapt (Lillicrap et al. 2016)."""
+        DIRECT_FEEDBACK_ALIGNMENT: TrainingJobSpec._CreditAssignment.ValueType  # 3
+        """From the outputs straight to every layer, through a fixed random matrix each (Nokland 2016)."""
+
+    class CreditAssignment(_CreditAssignment, metaclass=_CreditAssignmentEnumTypeWrapper):
+        """How errors come back from layer to layer. All but backpropagation is for networks of dense layers with activations,
+        dropout and normalisation between them.
+        """
+
+    CREDIT_ASSIGNMENT_UNSPECIFIED: TrainingJobSpec.CreditAssignment.ValueType  # 0
+    """The same as BACKPROPAGATION."""
+    BACKPROPAGATION: TrainingJobSpec.CreditAssignment.ValueType  # 1
+    """Through the transpose of each layer's weights: the gradient of the loss."""
+    FEEDBACK_ALIGNMENT: TrainingJobSpec.CreditAssignment.ValueType  # 2
+    """Through fixed random matrices in their place, to which the weights adapt (Lillicrap et al. 2016)."""
+    DIRECT_FEEDBACK_ALIGNMENT: TrainingJobSpec.CreditAssignment.ValueType  # 3
+    """From the outputs straight to every layer, through a fixed random matrix each (Nokland 2016)."""
+
     class _OnDivergence:
         ValueType = typing.NewType("ValueType", builtins.int)
         V: typing_extensions.TypeAlias = ValueType
@@ -190,6 +219,7 @@ class TrainingJobSpec(google.protobuf.message.Message):
     PRIORITY_FIELD_NUMBER: builtins.int
     ON_DIVERGENCE_FIELD_NUMBER: builtins.int
     CHECKPOINTS_FIELD_NUMBER: builtins.int
+    CREDIT_ASSIGNMENT_FIELD_NUMBER: builtins.int
     epochs: builtins.int
     """How often every training row is used, 1 to 1,000,000. Default 10."""
     batch_size: builtins.int
@@ -216,6 +246,8 @@ class TrainingJobSpec(google.protobuf.message.Message):
     """
     on_divergence: global___TrainingJobSpec.OnDivergence.ValueType
     """What to do when the loss or the gradient becomes NaN or infinite. Default: the job fails."""
+    credit_assignment: global___TrainingJobSpec.CreditAssignment.ValueType
+    """How errors come back from layer to layer. Default: BACKPROPAGATION."""
     @property
     def data(self) -> global___TrainingData:
         """The rows to learn from. Required."""
@@ -253,9 +285,10 @@ class TrainingJobSpec(google.protobuf.message.Message):
         priority: builtins.int = ...,
         on_divergence: global___TrainingJobSpec.OnDivergence.ValueType = ...,
         checkpoints: global___CheckpointRetention | None = ...,
+        credit_assignment: global___TrainingJobSpec.CreditAssignment.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_max_workers", b"_max_workers", "_min_workers", b"_min_workers", "_seed", b"_seed", "_shards", b"_shards", "_workers", b"_workers", "batch_size", b"batch_size", "checkpoints", b"checkpoints", "data", b"data", "epochs", b"epochs", "loss", b"loss", "max_workers", b"max_workers", "min_workers", b"min_workers", "network", b"network", "optimizer", b"optimizer", "seed", b"seed", "shards", b"shards", "workers", b"workers"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_max_workers", b"_max_workers", "_min_workers", b"_min_workers", "_seed", b"_seed", "_shards", b"_shards", "_workers", b"_workers", "batch_size", b"batch_size", "checkpoints", b"checkpoints", "data", b"data", "epochs", b"epochs", "loss", b"loss", "max_workers", b"max_workers", "min_workers", b"min_workers", "network", b"network", "on_divergence", b"on_divergence", "optimizer", b"optimizer", "priority", b"priority", "seed", b"seed", "shards", b"shards", "workers", b"workers"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_max_workers", b"_max_workers", "_min_workers", b"_min_workers", "_seed", b"_seed", "_shards", b"_shards", "_workers", b"_workers", "batch_size", b"batch_size", "checkpoints", b"checkpoints", "credit_assignment", b"credit_assignment", "data", b"data", "epochs", b"epochs", "loss", b"loss", "max_workers", b"max_workers", "min_workers", b"min_workers", "network", b"network", "on_divergence", b"on_divergence", "optimizer", b"optimizer", "priority", b"priority", "seed", b"seed", "shards", b"shards", "workers", b"workers"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_batch_size", b"_batch_size"]) -> typing.Literal["batch_size"] | None: ...
     @typing.overload

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from service.training.optimizers import Optimizer
+from worker.feedback import CreditAssignment
 from worker.layers import Layer
 from worker.losses import Loss
 from worker.shards import Shards
@@ -46,6 +47,7 @@ class JobSpec:
     """None where it is left to the service, which fills it in before there is a job."""
     weight_column: str = ""
     padding: float | None = None
+    credit_assignment: CreditAssignment = CreditAssignment.BACKPROPAGATION
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ def make_task(spec: JobSpec, dataset: Dataset, path: str) -> Task:
         violations.add(f"{path}.data.validation_fraction", "must be 0, since the dataset has a single row")
     if spec.weight_column:
         _check_weights(dataset, spec.weight_column, f"{path}.data.weight_column", violations)
-    network = Network(spec.layers, inputs.row_shape if inputs else (), spec.padding)
+    network = Network(spec.layers, inputs.row_shape if inputs else (), spec.padding, spec.credit_assignment)
     if inputs:
         try:
             _check_size(network, spec, path, violations)
@@ -96,6 +96,13 @@ def _check_size(network: Network, spec: JobSpec, path: str, violations: Violatio
             f"{path}.shards",
             f"is {spec.shards}, each with a gradient of {network.size:,} numbers that are gathered before they are "
             f"added; must be at most {MOST_GRADIENTS // network.size:,} for this network",
+        )
+    feedback = sum(math.prod(shape) for shape in network.feedback_shapes.values())
+    if feedback > MOST_PARAMETERS:
+        violations.add(
+            f"{path}.credit_assignment",
+            f"is {spec.credit_assignment.value}, for which this network needs {feedback:,} random numbers; must be at "
+            f"most {MOST_PARAMETERS:,}: use smaller layers, or BACKPROPAGATION",
         )
     shard_rows = math.ceil(spec.batch_size / spec.shards)
     activations = shard_rows * sum(math.prod(shape) for shape in network.shapes)

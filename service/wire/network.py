@@ -12,7 +12,7 @@ from worker.layers import LAYERS, Layer
 from worker.losses import LOSSES, Loss
 
 MOST_LAYERS = 1_000
-RECTIFIED = ("relu",)
+RECTIFIED = ("relu", "leaky_relu", "elu", "gelu", "silu", "softplus")
 """The layers that silence half of what reaches them, for which He et al. (2015) wrote."""
 
 

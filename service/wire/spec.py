@@ -9,6 +9,7 @@ from service.training.optimizers import OPTIMIZERS, SINGLE, Adam, Optimizer, is_
 from service.wire.fields import fill_kind, parse_kind
 from service.wire.names import parse_name
 from service.wire.network import loss_message, network_message, parse_layers, parse_loss
+from worker.feedback import CreditAssignment
 
 LARGEST = 1_000_000
 LARGEST_SHARDS = 1_024
@@ -57,6 +58,7 @@ def parse_spec(message: pb.TrainingJobSpec, path: str) -> JobSpec:
     policy = {0: OnDivergence.FAIL, 1: OnDivergence.FAIL, 2: OnDivergence.ROLLBACK}.get(message.on_divergence)
     if policy is None:
         violations.add(f"{path}.on_divergence", f"has the unknown value {message.on_divergence}; FAIL or ROLLBACK")
+    credit = _parse_credit_assignment(message.credit_assignment, f"{path}.credit_assignment", violations)
     violations.raise_any()
     assert loss is not None  # noqa: S101 - a missing one was noted
     return JobSpec(
@@ -82,6 +84,7 @@ def parse_spec(message: pb.TrainingJobSpec, path: str) -> JobSpec:
         shuffle_window=data.shuffle_window if data.HasField("shuffle_window") else None,
         weight_column=data.weight_column,
         padding=message.network.padding if message.network.HasField("padding") else None,
+        credit_assignment=credit,
     )
 
 
@@ -109,6 +112,7 @@ def spec_message(spec: JobSpec) -> pb.TrainingJobSpec:
         priority=spec.priority,
         on_divergence=pb.TrainingJobSpec.OnDivergence.Value(spec.on_divergence.value),
         checkpoints=pb.CheckpointRetention(keep_last=spec.keep_last, keep_best=spec.keep_best),
+        credit_assignment=pb.TrainingJobSpec.CreditAssignment.Value(spec.credit_assignment.value),
     )
     fill_kind(message.optimizer, spec.optimizer, OPTIMIZERS)
     return message
@@ -118,6 +122,13 @@ def _parse_optimizer(message: pb.Optimizer, path: str, violations: Violations) -
     if message.WhichOneof("kind") is None:
         return Adam()
     return parse_kind(message, OPTIMIZERS, path, violations) or Adam()
+
+
+def _parse_credit_assignment(value: int, path: str, violations: Violations) -> CreditAssignment:
+    names = {int(number): name for name, number in pb.TrainingJobSpec.CreditAssignment.items() if number}
+    if value and value not in names:
+        violations.add(path, f"has the unknown value {value}; one of {', '.join(names.values())}")
+    return CreditAssignment(names.get(value, CreditAssignment.BACKPROPAGATION.value))
 
 
 def _given(message: Any, field: str, default: float) -> float:

@@ -3,10 +3,14 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from worker.layers.activations import ReLU, Sigmoid, Tanh
+from worker.layers.activations import ELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
 from worker.layers.dense import Dense
 from worker.layers.dropout import Dropout
+from worker.layers.gelu import GELU
 from worker.layers.layer import Backward, Context, Draw, Layer, Parameter, Params
+from worker.layers.noise import GaussianLatent, GaussianNoise
+from worker.layers.normalization import BatchNorm, GroupNorm, LayerNorm
+from worker.layers.quantum import Quantum
 from worker.layers.stack import Concatenate, Residual, Stack
 
 LAYERS: Mapping[str, type[Layer]] = MappingProxyType(
@@ -18,23 +22,47 @@ LAYERS: Mapping[str, type[Layer]] = MappingProxyType(
         "dropout": Dropout,
         "residual": Residual,
         "concatenate": Concatenate,
+        "leaky_relu": LeakyReLU,
+        "elu": ELU,
+        "gelu": GELU,
+        "silu": SiLU,
+        "softplus": Softplus,
+        "softmax": Softmax,
+        "batch_norm": BatchNorm,
+        "layer_norm": LayerNorm,
+        "group_norm": GroupNorm,
+        "gaussian_noise": GaussianNoise,
+        "gaussian_latent": GaussianLatent,
+        "quantum": Quantum,
     }
 )
 
 __all__ = [
+    "ELU",
+    "GELU",
     "LAYERS",
     "Backward",
+    "BatchNorm",
     "Concatenate",
     "Context",
     "Dense",
     "Draw",
     "Dropout",
+    "GaussianLatent",
+    "GaussianNoise",
+    "GroupNorm",
     "Layer",
+    "LayerNorm",
+    "LeakyReLU",
     "Parameter",
     "Params",
+    "Quantum",
     "ReLU",
     "Residual",
+    "SiLU",
     "Sigmoid",
+    "Softmax",
+    "Softplus",
     "Stack",
     "Tanh",
 ]

@@ -14,6 +14,7 @@ from service.jobs.spec import JobSpec
 from service.training.task import make_task
 from tests.unit.service.examples import FEATURES, INPUTS, NOON, SPEC, TARGETS, spec, task
 from worker.arrays import Array
+from worker.feedback import CreditAssignment
 from worker.layers import Concatenate, Dense, ReLU, Residual, Stack
 from worker.losses import MeanSquaredError
 
@@ -94,6 +95,21 @@ MISFITS: list[tuple[JobSpec, Dataset, str, str]] = [
     (spec(weight_column="x"), FLOWERS, WEIGHT, "'x' has rows of shape (4,); weights are one number a row"),
     (spec(weight_column="w"), weighted(-0.5, 1), WEIGHT, "'w' has weights from -0.5; none may be below 0"),
     (spec(weight_column="w"), weighted(0.0), WEIGHT, "'w' has weights that are all 0, so that no row would count"),
+    (
+        spec(layers=(Dense(3), Residual((Dense(3),))), credit_assignment=CreditAssignment.FEEDBACK_ALIGNMENT),
+        FLOWERS,
+        "network.layers[1].residual",
+        "can't be trained by FEEDBACK_ALIGNMENT, which is for dense layers and what may stand between them",
+    ),
+    (
+        spec(
+            layers=(Dense(100_000), Dense(1), Dense(1001)),
+            credit_assignment=CreditAssignment.DIRECT_FEEDBACK_ALIGNMENT,
+        ),
+        FLOWERS,
+        "credit_assignment",
+        "is DIRECT_FEEDBACK_ALIGNMENT, for which this network needs 100,101,001 random numbers; must be at most 100,0",
+    ),
     (spec(layers=(ReLU(),)), FLOWERS, LAYERS, "has no parameters, so that there is nothing to learn"),
     (
         spec(layers=(Dense(1_000_000), Dense(101), Dense(3))),
@@ -148,6 +164,7 @@ def test_all_that_does_not_fit_is_named_at_once() -> None:
         (SPEC, with_classes(0, 1)),
         (spec(validation_fraction=0.0), dataset(x=INPUTS[:1], y=TARGETS[:1])),
         (spec(validation_fraction=0.99), dataset(x=INPUTS[:2], y=TARGETS[:2])),
+        (spec(credit_assignment=CreditAssignment.DIRECT_FEEDBACK_ALIGNMENT), FLOWERS),
         (REGRESSION, dataset(x=INPUTS, y=np.zeros((30, 3)))),
         (replace(REGRESSION, layers=(Dense(1),)), FLOWERS),
         (replace(REGRESSION, layers=(Dense(FEATURES), ReLU()), target_column="x"), FLOWERS),

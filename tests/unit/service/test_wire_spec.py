@@ -15,6 +15,8 @@ from service.jobs.spec import JobSpec, OnDivergence
 from service.training.optimizers import Adam, Momentum, Sgd
 from service.wire.job import spec_text
 from service.wire.spec import parse_spec, spec_message
+from tests.unit.worker import cases_norms
+from worker.feedback import CreditAssignment
 from worker.initializers import Initializer
 from worker.layers import Concatenate, Dense, Dropout, Layer, ReLU, Residual, Sigmoid, Stack, Tanh
 from worker.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
@@ -27,6 +29,7 @@ plain: st.SearchStrategy[Layer] = st.one_of(
     st.builds(Dense, st.integers(1, 1_000_000), initializers),
     st.builds(Dropout, decays),
     st.sampled_from([ReLU(), Tanh(), Sigmoid()]),
+    st.sampled_from([layer for _, layer, _ in cases_norms.CASES]),
 )
 
 
@@ -70,6 +73,7 @@ def specs(draw: st.DrawFn) -> JobSpec:
         shuffle_window=draw(st.none() | st.integers(0, 2**40)),
         weight_column=draw(st.text(max_size=3)),
         padding=draw(st.none() | st.floats(-1, 1)),
+        credit_assignment=draw(st.sampled_from(CreditAssignment)),
     )
 
 
@@ -141,6 +145,14 @@ def test_defaults_are_those_of_the_contract() -> None:
 def test_defaults_that_follow_from_others(fields: dict[str, Any], expected: dict[str, Any]) -> None:
     parsed = parse_spec(message(**fields), "spec")
     assert {field: getattr(parsed, field) for field in expected} == expected
+
+
+@pytest.mark.parametrize("kind", ["relu", "leaky_relu", "elu", "gelu", "silu", "softplus"])
+def test_before_the_relu_family_weights_start_as_he_proposed(kind: str) -> None:
+    given = message()
+    getattr(given.network.layers[1], kind).SetInParent()
+    first = parse_spec(given, "spec").layers[0]
+    assert first == Dense(4, Initializer.HE_NORMAL)
 
 
 def changed(change: Callable[[pb.TrainingJobSpec], object]) -> pb.TrainingJobSpec:
@@ -230,6 +242,11 @@ WRONG: list[tuple[pb.TrainingJobSpec, str, str]] = [
     (message(optimizer__adam__beta1=-1.0), "optimizer.adam.beta1", "is -1; must be 0 up to, but not including, 1"),
     (message(optimizer__adam__beta2=1.0), "optimizer.adam.beta2", "is 1; must be 0 up to, but not including, 1"),
     (message(optimizer__adam__epsilon=0.0), "optimizer.adam.epsilon", "is 0; must be above 0"),
+    (
+        message(credit_assignment=9),
+        "credit_assignment",
+        "has the unknown value 9; one of BACKPROPAGATION, FEEDBACK_ALIGNMENT, DIRECT_FEEDBACK_ALIGNMENT",
+    ),
     (message(epochs=0), "epochs", "is 0; must be 1 to 1,000,000"),
     (message(epochs=1_000_001), "epochs", "is 1000001; must be 1 to 1,000,000"),
     (message(batch_size=0), "batch_size", "is 0; must be 1 to 1,000,000"),

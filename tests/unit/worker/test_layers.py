@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from tests.unit.worker import cases_norms
 from tests.unit.worker.central_differences import assert_is_gradient
 from worker.arrays import Array, Shape
 from worker.errors import InvalidValue
@@ -55,6 +56,7 @@ CASES = [
     Case("residual with a projection", Residual((Dense(3), Tanh()), (Dense(3),)), (4,)),
     Case("concatenate", Concatenate((Stack((Dense(3), Tanh())), Stack(), Stack((Dropout(),)))), (4,)),
     Case("stacks in stacks", Residual((Concatenate((Stack((Residual((Tanh(),)),)), Stack())), Dense(4))), (4,)),
+    *(Case(*each) for each in cases_norms.CASES),
 ]
 
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -94,6 +96,13 @@ def backward(layer: Layer, at: Point) -> tuple[Array, dict[str, Array]]:
     return backward(at.dy, grads), grads
 
 
+def loss(layer: Layer, params: dict[str, Array], x: Array, dy: Array) -> float:
+    """Of which dy is the gradient with respect to y; and what the layer adds to it."""
+    context = training()
+    y, _ = layer.forward(params, x, context)
+    return float(np.sum(dy * y)) + sum(context.penalties)
+
+
 def test_every_layer_is_in_the_table() -> None:
     assert {type(case.layer) for case in CASES} == set(LAYERS.values())
 
@@ -102,7 +111,7 @@ def test_every_layer_is_in_the_table() -> None:
 def test_input_gradient(case: Case) -> None:
     at = point(case)
     dx, _ = backward(case.layer, at)
-    assert_is_gradient(dx, lambda x: float(np.sum(at.dy * case.layer.forward(at.params, x, training())[0])), at.x)
+    assert_is_gradient(dx, lambda x: loss(case.layer, at.params, x, at.dy), at.x)
 
 
 @every_case
@@ -113,10 +122,10 @@ def test_parameter_gradients(case: Case) -> None:
         if parameter.kept:
             continue
 
-        def loss(value: Array, key: str = key) -> float:
-            return float(np.sum(at.dy * case.layer.forward({**at.params, key: value}, at.x, training())[0]))
+        def of_one(value: Array, key: str = key) -> float:
+            return loss(case.layer, {**at.params, key: value}, at.x, at.dy)
 
-        assert_is_gradient(grads[key], loss, at.params[key])
+        assert_is_gradient(grads[key], of_one, at.params[key])
 
 
 @every_case

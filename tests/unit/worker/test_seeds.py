@@ -20,6 +20,7 @@ def test_purposes_are_pinned() -> None:
         "SPLIT": 1,
         "ORDER": 2,
         "LAYER": 3,
+        "FEEDBACK": 4,
         "EPISODE": 5,
         "EPISODE_START": 6,
     }
