@@ -10,11 +10,11 @@ from types import MappingProxyType
 
 @dataclass(frozen=True)
 class Case:
-    """A network of dense layers with ReLU between them, trained on synthetic rows of ten classes."""
+    """Dense layers with ReLU between them; or, for words, an embedding and an LSTM. Trained on synthetic rows."""
 
     name: str
     units: tuple[int, ...]
-    """Features of a row, then units of each layer."""
+    """Features of a row, then units of each layer. For words: their number, size of embedding, of the LSTM, classes."""
     batch: int
     optimizer: str
     """ "sgd" or "adam", with their usual learning rates."""
@@ -23,10 +23,16 @@ class Case:
     """Contender by contender, how many times its samples a second ours must reach."""
     with_sklearn: bool = False
     with_plain_ray: bool = False
+    length: int = 0
+    """How many words a row has; 0 for rows of features."""
 
     @property
     def title(self) -> str:
         """As in the tables."""
+        if self.length:
+            _, size, units, classes = self.units
+            layers = f"embedding {size} - LSTM {units} - {classes}"
+            return f"{layers}, length {self.length}, batch {self.batch}, {self.optimizer}"
         return f"{'-'.join(map(str, self.units))}, batch {self.batch}, {self.optimizer}"
 
     @property
@@ -47,6 +53,9 @@ SMALL_ROWS = 64_000
 
 IMAGE_ROWS = 15_360
 """Rows of 784 features: 48 MB, and a whole number of batches."""
+
+TEXT_ROWS = 6_400
+"""Rows of 50 words, of which a worker gets through some thousands a second."""
 
 CASES: Mapping[str, Case] = MappingProxyType(
     {
@@ -74,6 +83,7 @@ CASES: Mapping[str, Case] = MappingProxyType(
             ),
             Case("image-sgd-1024", (784, 256, 128, 10), 1024, "sgd", IMAGE_ROWS, {DDP: 1.5, TORCH: 1.0}),
             Case("wide-adam-1024", (784, 1024, 1024, 10), 1024, "adam", IMAGE_ROWS, {DDP: 1.5, TORCH: 1.0}),
+            Case("lstm-adam", (5000, 64, 128, 2), 128, "adam", TEXT_ROWS, {DDP: 1.2, TORCH: 1.0}, length=50),
         )
     }
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from google.protobuf import json_format
 
 from benchmarks.cases import Case
 from benchmarks.tasks import synthetic
@@ -40,7 +41,7 @@ class Service:
 
     def create(self, case: Case, workers: int = 2, shards: int = 2, epochs: int = FOREVER) -> TrainingJob:
         """Creates a job for a case, its dataset uploaded before if it wasn't yet."""
-        dataset = f"rows-{case.rows}-{case.units[0]}"
+        dataset = f"rows-{case.rows}-{case.units[0]}-{case.units[-1]}"
         if dataset not in self._uploaded:
             self.upload(dataset, *synthetic(case))
         return self.client.create_job(spec(case, dataset, workers, shards, epochs))
@@ -102,9 +103,6 @@ def progress(service: Service, job: TrainingJob) -> Iterator[int]:
 
 def spec(case: Case, dataset: str, workers: int, shards: int, epochs: int) -> TrainingJobSpec:
     """The job of a case. Nothing is held out, since the others hold nothing out."""
-    layers = []
-    for units in case.units[1:]:
-        layers += [Layer(dense=Dense(units=units)), Layer(relu=Relu())]
     optimizer = Optimizer(learning_rate=case.learning_rate)
     if case.optimizer == "sgd":
         optimizer.sgd.CopyFrom(Sgd())
@@ -112,7 +110,7 @@ def spec(case: Case, dataset: str, workers: int, shards: int, epochs: int) -> Tr
         optimizer.adam.CopyFrom(Adam())
     return TrainingJobSpec(
         data=TrainingData(dataset=f"datasets/{dataset}", validation_fraction=0.0),
-        network=Network(layers=layers[:-1]),
+        network=network(case),
         loss=Loss(softmax_cross_entropy=SoftmaxCrossEntropy()),
         optimizer=optimizer,
         epochs=epochs,
@@ -120,3 +118,19 @@ def spec(case: Case, dataset: str, workers: int, shards: int, epochs: int) -> Tr
         shards=shards,
         workers=workers,
     )
+
+
+def network(case: Case) -> Network:
+    """Dense layers with ReLU between them; or an embedding, an LSTM of which the last state counts, and a dense one."""
+    if case.length:
+        words, size, units, classes = case.units
+        kinds = [
+            {"embedding": {"vocabulary": words, "size": size}},
+            {"lstm": {"units": units}},
+            {"dense": {"units": classes}},
+        ]
+        return json_format.ParseDict({"layers": kinds}, Network())
+    layers = []
+    for units in case.units[1:]:
+        layers += [Layer(dense=Dense(units=units)), Layer(relu=Relu())]
+    return Network(layers=layers[:-1])

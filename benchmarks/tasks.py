@@ -16,9 +16,13 @@ from worker.task import Data, Task
 
 
 def synthetic(case: Case) -> tuple[Array, Array]:
-    """Inputs (rows, features) and classes (rows,) that mean nothing, the same each time."""
+    """Inputs (rows, features or words) and classes (rows,) that mean nothing, the same each time."""
     rng = np.random.default_rng(0)
-    return rng.random((case.rows, case.units[0]), np.float32), rng.integers(case.units[-1], size=case.rows)
+    if case.length:
+        x: Array = rng.integers(case.units[0], size=(case.rows, case.length), dtype=np.int32)
+    else:
+        x = rng.random((case.rows, case.units[0]), np.float32)
+    return x, rng.integers(case.units[-1], size=case.rows)
 
 
 def mlp_task(case: Case, shards: int) -> Task:

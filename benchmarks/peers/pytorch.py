@@ -20,8 +20,24 @@ from benchmarks.cases import CASES, Case
 from benchmarks.peers.turns import take_turns
 
 
+class Words(nn.Module):  # type: ignore[misc]  # torch is in another environment
+    """An embedding, an LSTM of which the last state counts, and a dense layer."""
+
+    def __init__(self, words: int, size: int, units: int, classes: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(words, size)
+        self.lstm = nn.LSTM(size, units, batch_first=True)
+        self.dense = nn.Linear(units, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        states, _ = self.lstm(self.embedding(x))
+        return self.dense(states[:, -1])
+
+
 def network(case: Case) -> nn.Module:
-    """Dense layers with ReLU between them."""
+    """The network of a case."""
+    if case.length:
+        return Words(*case.units)
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(case.units):
         layers += [nn.Linear(inputs, outputs), nn.ReLU()]
@@ -31,7 +47,10 @@ def network(case: Case) -> nn.Module:
 def batches(case: Case, rank: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """This process's share of one batch after the other, shuffled anew every epoch."""
     data = torch.Generator().manual_seed(0)
-    x = torch.rand(case.rows, case.units[0], generator=data)
+    if case.length:
+        x = torch.randint(case.units[0], (case.rows, case.length), generator=data)
+    else:
+        x = torch.rand(case.rows, case.units[0], generator=data)
     y = torch.randint(case.units[-1], (case.rows,), generator=data)
     while True:
         order = torch.randperm(case.rows, generator=data)

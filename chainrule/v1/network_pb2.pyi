@@ -7,6 +7,7 @@ import builtins
 import chainrule.v1.activation_pb2
 import chainrule.v1.initializer_pb2
 import chainrule.v1.normalization_pb2
+import chainrule.v1.recurrent_pb2
 import chainrule.v1.stochastic_pb2
 import collections.abc
 import google.protobuf.descriptor
@@ -71,6 +72,11 @@ class Layer(google.protobuf.message.Message):
     GAUSSIAN_NOISE_FIELD_NUMBER: builtins.int
     GAUSSIAN_LATENT_FIELD_NUMBER: builtins.int
     QUANTUM_FIELD_NUMBER: builtins.int
+    SIMPLE_RNN_FIELD_NUMBER: builtins.int
+    LSTM_FIELD_NUMBER: builtins.int
+    GRU_FIELD_NUMBER: builtins.int
+    MULTI_HEAD_ATTENTION_FIELD_NUMBER: builtins.int
+    POSITIONAL_ENCODING_FIELD_NUMBER: builtins.int
     @property
     def dense(self) -> global___Dense:
         """y = x W + b."""
@@ -147,6 +153,26 @@ class Layer(google.protobuf.message.Message):
     def quantum(self) -> chainrule.v1.stochastic_pb2.Quantum:
         """A simulated quantum circuit."""
 
+    @property
+    def simple_rnn(self) -> chainrule.v1.recurrent_pb2.SimpleRnn:
+        """A state that each place of a sequence changes."""
+
+    @property
+    def lstm(self) -> chainrule.v1.recurrent_pb2.Lstm:
+        """The same with gates and a cell that remembers."""
+
+    @property
+    def gru(self) -> chainrule.v1.recurrent_pb2.Gru:
+        """The same with gates alone."""
+
+    @property
+    def multi_head_attention(self) -> chainrule.v1.recurrent_pb2.MultiHeadAttention:
+        """Every place of a sequence looks at every other."""
+
+    @property
+    def positional_encoding(self) -> chainrule.v1.recurrent_pb2.PositionalEncoding:
+        """Tells each place of a sequence where it is."""
+
     def __init__(
         self,
         *,
@@ -169,16 +195,23 @@ class Layer(google.protobuf.message.Message):
         gaussian_noise: chainrule.v1.stochastic_pb2.GaussianNoise | None = ...,
         gaussian_latent: chainrule.v1.stochastic_pb2.GaussianLatent | None = ...,
         quantum: chainrule.v1.stochastic_pb2.Quantum | None = ...,
+        simple_rnn: chainrule.v1.recurrent_pb2.SimpleRnn | None = ...,
+        lstm: chainrule.v1.recurrent_pb2.Lstm | None = ...,
+        gru: chainrule.v1.recurrent_pb2.Gru | None = ...,
+        multi_head_attention: chainrule.v1.recurrent_pb2.MultiHeadAttention | None = ...,
+        positional_encoding: chainrule.v1.recurrent_pb2.PositionalEncoding | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["batch_norm", b"batch_norm", "concatenate", b"concatenate", "dense", b"dense", "dropout", b"dropout", "elu", b"elu", "gaussian_latent", b"gaussian_latent", "gaussian_noise", b"gaussian_noise", "gelu", b"gelu", "group_norm", b"group_norm", "kind", b"kind", "layer_norm", b"layer_norm", "leaky_relu", b"leaky_relu", "quantum", b"quantum", "relu", b"relu", "residual", b"residual", "sigmoid", b"sigmoid", "silu", b"silu", "softmax", b"softmax", "softplus", b"softplus", "tanh", b"tanh"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["batch_norm", b"batch_norm", "concatenate", b"concatenate", "dense", b"dense", "dropout", b"dropout", "elu", b"elu", "gaussian_latent", b"gaussian_latent", "gaussian_noise", b"gaussian_noise", "gelu", b"gelu", "group_norm", b"group_norm", "kind", b"kind", "layer_norm", b"layer_norm", "leaky_relu", b"leaky_relu", "quantum", b"quantum", "relu", b"relu", "residual", b"residual", "sigmoid", b"sigmoid", "silu", b"silu", "softmax", b"softmax", "softplus", b"softplus", "tanh", b"tanh"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["dense", "relu", "tanh", "sigmoid", "dropout", "residual", "concatenate", "leaky_relu", "elu", "gelu", "silu", "softplus", "softmax", "batch_norm", "layer_norm", "group_norm", "gaussian_noise", "gaussian_latent", "quantum"] | None: ...
+    def HasField(self, field_name: typing.Literal["batch_norm", b"batch_norm", "concatenate", b"concatenate", "dense", b"dense", "dropout", b"dropout", "elu", b"elu", "gaussian_latent", b"gaussian_latent", "gaussian_noise", b"gaussian_noise", "gelu", b"gelu", "group_norm", b"group_norm", "gru", b"gru", "kind", b"kind", "layer_norm", b"layer_norm", "leaky_relu", b"leaky_relu", "lstm", b"lstm", "multi_head_attention", b"multi_head_attention", "positional_encoding", b"positional_encoding", "quantum", b"quantum", "relu", b"relu", "residual", b"residual", "sigmoid", b"sigmoid", "silu", b"silu", "simple_rnn", b"simple_rnn", "softmax", b"softmax", "softplus", b"softplus", "tanh", b"tanh"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["batch_norm", b"batch_norm", "concatenate", b"concatenate", "dense", b"dense", "dropout", b"dropout", "elu", b"elu", "gaussian_latent", b"gaussian_latent", "gaussian_noise", b"gaussian_noise", "gelu", b"gelu", "group_norm", b"group_norm", "gru", b"gru", "kind", b"kind", "layer_norm", b"layer_norm", "leaky_relu", b"leaky_relu", "lstm", b"lstm", "multi_head_attention", b"multi_head_attention", "positional_encoding", b"positional_encoding", "quantum", b"quantum", "relu", b"relu", "residual", b"residual", "sigmoid", b"sigmoid", "silu", b"silu", "simple_rnn", b"simple_rnn", "softmax", b"softmax", "softplus", b"softplus", "tanh", b"tanh"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["dense", "relu", "tanh", "sigmoid", "dropout", "residual", "concatenate", "leaky_relu", "elu", "gelu", "silu", "softplus", "softmax", "batch_norm", "layer_norm", "group_norm", "gaussian_noise", "gaussian_latent", "quantum", "simple_rnn", "lstm", "gru", "multi_head_attention", "positional_encoding"] | None: ...
 
 global___Layer = Layer
 
 @typing.final
 class Dense(google.protobuf.message.Message):
-    """A fully connected layer: y = x W + b, for x of shape (rows, features) and y of shape (rows, units)."""
+    """A fully connected layer: y = x W + b, for x of shape (rows, features) and y of shape (rows, units). With further axes,
+    as in (rows, time, features), it acts on the last one alone.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

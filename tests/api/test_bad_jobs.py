@@ -89,8 +89,8 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     # shapes that don't fit
     (
         {"data__dataset": "datasets/images"},
-        f"{LAYERS}[0].dense",
-        "dense takes rows of shape (features,), but rows of shape (2, 2) reach it; store them flat, as (4,)",
+        "data.target_column",
+        "'y': softmax cross-entropy needs one logit a class, at least 2, but the network ends in (2, 3)",
     ),
     (
         {"data__dataset": "datasets/onehot"},

@@ -4,13 +4,18 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from worker.layers.activations import ELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
+from worker.layers.attention import MultiHeadAttention
 from worker.layers.dense import Dense
 from worker.layers.dropout import Dropout
 from worker.layers.gelu import GELU
+from worker.layers.gru import Gru
 from worker.layers.layer import Backward, Context, Draw, Layer, Parameter, Params
+from worker.layers.lstm import Lstm
 from worker.layers.noise import GaussianLatent, GaussianNoise
 from worker.layers.normalization import BatchNorm, GroupNorm, LayerNorm
+from worker.layers.positions import PositionalEncoding
 from worker.layers.quantum import Quantum
+from worker.layers.simple_rnn import RecurrentActivation, SimpleRnn
 from worker.layers.stack import Concatenate, Residual, Stack
 
 LAYERS: Mapping[str, type[Layer]] = MappingProxyType(
@@ -34,6 +39,11 @@ LAYERS: Mapping[str, type[Layer]] = MappingProxyType(
         "gaussian_noise": GaussianNoise,
         "gaussian_latent": GaussianLatent,
         "quantum": Quantum,
+        "simple_rnn": SimpleRnn,
+        "lstm": Lstm,
+        "gru": Gru,
+        "multi_head_attention": MultiHeadAttention,
+        "positional_encoding": PositionalEncoding,
     }
 )
 
@@ -51,16 +61,22 @@ __all__ = [
     "GaussianLatent",
     "GaussianNoise",
     "GroupNorm",
+    "Gru",
     "Layer",
     "LayerNorm",
     "LeakyReLU",
+    "Lstm",
+    "MultiHeadAttention",
     "Parameter",
     "Params",
+    "PositionalEncoding",
     "Quantum",
     "ReLU",
+    "RecurrentActivation",
     "Residual",
     "SiLU",
     "Sigmoid",
+    "SimpleRnn",
     "Softmax",
     "Softplus",
     "Stack",

@@ -46,7 +46,7 @@ REGRESSION = spec(loss=MeanSquaredError())
 
 INPUT, TARGET, LAYERS = "data.input_column", "data.target_column", "network.layers"
 WEIGHT = "data.weight_column"
-DENSE = "dense takes rows of shape (features,), but rows of shape "
+DENSE = "dense takes rows of shape (..., features), but rows of shape "
 
 MISFITS: list[tuple[JobSpec, Dataset, str, str]] = [
     (spec(input_column="z"), FLOWERS, INPUT, "is 'z', which datasets/flowers doesn't have; its columns: 'x', 'y'"),
@@ -70,8 +70,8 @@ MISFITS: list[tuple[JobSpec, Dataset, str, str]] = [
     (
         spec(),
         dataset(x=INPUTS.reshape(30, 2, 2), y=TARGETS),
-        "network.layers[0].dense",
-        DENSE + "(2, 2) reach it; store them flat, as (4,)",
+        TARGET,
+        "'y': softmax cross-entropy needs one logit a class, at least 2, but the network ends in (2, 3)",
     ),
     (
         spec(layers=(ReLU(), Dense(3))),

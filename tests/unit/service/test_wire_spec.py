@@ -15,10 +15,10 @@ from service.jobs.spec import JobSpec, OnDivergence
 from service.training.optimizers import Adam, Momentum, Sgd
 from service.wire.job import spec_text
 from service.wire.spec import parse_spec, spec_message
-from tests.unit.worker import cases_norms
+from tests.unit.worker.test_layers import CASES
 from worker.feedback import CreditAssignment
 from worker.initializers import Initializer
-from worker.layers import Concatenate, Dense, Dropout, Layer, ReLU, Residual, Sigmoid, Stack, Tanh
+from worker.layers import Concatenate, Dense, Dropout, Layer, ReLU, Residual, Stack
 from worker.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
 
 decays = st.floats(0, 1, exclude_max=True)
@@ -28,8 +28,7 @@ initializers = st.sampled_from([each for each in Initializer if each is not Init
 plain: st.SearchStrategy[Layer] = st.one_of(
     st.builds(Dense, st.integers(1, 1_000_000), initializers),
     st.builds(Dropout, decays),
-    st.sampled_from([ReLU(), Tanh(), Sigmoid()]),
-    st.sampled_from([layer for _, layer, _ in cases_norms.CASES]),
+    st.sampled_from([case.layer for case in CASES]),
 )
 
 

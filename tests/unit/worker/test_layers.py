@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.unit.worker import cases_norms
+from tests.unit.worker.cases_recurrent import RECURRENT
 from tests.unit.worker.central_differences import assert_is_gradient
 from worker.arrays import Array, Shape
 from worker.errors import InvalidValue
@@ -44,6 +45,8 @@ CASES = [
     Case("dense", Dense(3), (4,)),
     Case("dense, narrowing to one", Dense(1), (7,)),
     Case("dense, widening from one", Dense(6), (1,)),
+    Case("dense on sequences", Dense(3), (4, 2)),
+    Case("dense on images", Dense(2), (2, 3, 4)),
     Case("relu", ReLU(), (4,)),
     Case("relu on an image", ReLU(), (3, 4, 2)),
     Case("tanh", Tanh(), (4,)),
@@ -57,6 +60,7 @@ CASES = [
     Case("concatenate", Concatenate((Stack((Dense(3), Tanh())), Stack(), Stack((Dropout(),)))), (4,)),
     Case("stacks in stacks", Residual((Concatenate((Stack((Residual((Tanh(),)),)), Stack())), Dense(4))), (4,)),
     *(Case(*each) for each in cases_norms.CASES),
+    *(Case(*case) for case in RECURRENT),
 ]
 
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -231,7 +235,12 @@ def test_dense_refuses_units_out_of_range(units: int) -> None:
 
 @pytest.mark.parametrize(
     ("input_shape", "mentions"),
-    [((2, 3), ["(2, 3)", "(6,)"]), ((), ["()", "(1,)"]), ((0,), ["at least one feature", "(0,)"])],
+    [
+        ((), ["()", "(1,)"]),
+        ((0,), ["at least one feature", "(0,)"]),
+        ((3, 0), ["at least one feature", "(3, 0)"]),
+        ((0, 3), ["(0, 3)"]),
+    ],
     ids=str,
 )
 def test_dense_says_what_would_fit(input_shape: Shape, mentions: list[str]) -> None:

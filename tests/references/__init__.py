@@ -1,0 +1,1 @@
+"""What others compute from the same numbers, kept in small files."""

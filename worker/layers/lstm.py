@@ -1,0 +1,108 @@
+"""Long short-term memory."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from worker.arrays import Array, Rows
+from worker.initializers import Initializer
+from worker.layers.layer import Parameter, Params
+from worker.layers.recurrent import Recurrent, StatesBackward, joined, sigmoid
+
+
+@dataclass(frozen=True)
+class Lstm(Recurrent):
+    """Gates decide what a cell forgets, what enters it and what of it is seen (Hochreiter and Schmidhuber 1997; with
+    the forget gate of Gers, Schmidhuber and Cummins 2000):
+
+        [f, i, o] = sigmoid([x_t, h_{t-1}] [W; U] + b),    g = tanh(the same, of the fourth block)
+        c_t = f c_{t-1} + i g,    h_t = o tanh(c_t)
+
+    W (features, 4 units) and U (units, 4 units) hold their blocks in the order f, i, o, g. The bias of f is an array of
+    its own, `forget_bias` (units,), and starts at 1, so that a cell remembers until it learns to forget (Jozefowicz,
+    Zaremba and Sutskever 2015); `bias` (3 units,) is that of i, o, g.
+    """
+
+    def _parameters(self, features: int) -> Mapping[str, Parameter]:
+        return {
+            **self._matrices(features, 4),
+            "forget_bias": Parameter((self.units,), Initializer.ONES),
+            "bias": Parameter((3 * self.units,), Initializer.ZEROS),
+        }
+
+    def _read(
+        self, params: Params, x: Array, still: Sequence[Rows], *, input_gradient: bool
+    ) -> tuple[Array, StatesBackward]:
+        time, rows, features = x.shape
+        units = self.units
+        both, h = joined(x, units)
+        bias = np.concatenate([params["forget_bias"], params["bias"]])
+        stacked = np.concatenate([params["weight"], params["recurrent_weight"], bias[np.newaxis]])
+        gates = np.empty((time, 4, rows, units), x.dtype)
+        c = np.zeros((time + 1, rows, units), x.dtype)
+        bent = np.empty((time, rows, units), x.dtype)  # tanh(c)
+        z, entering = np.empty((rows, 4 * units), x.dtype), np.empty((rows, units), x.dtype)
+        blocks = z.reshape(rows, 4, units).swapaxes(0, 1)
+        for t in range(time):
+            np.matmul(both[t], stacked, out=z)
+            sigmoid(blocks[:3], out=gates[t, :3])
+            np.tanh(blocks[3], out=gates[t, 3])
+            f, i, o, g = gates[t]
+            np.multiply(f, c[t], out=c[t + 1])
+            np.multiply(i, g, out=entering)
+            c[t + 1] += entering
+            np.tanh(c[t + 1], out=bent[t])
+            np.multiply(o, bent[t], out=h[t + 1])
+            if len(still[t]):
+                c[t + 1, still[t]] = c[t, still[t]]
+                h[t + 1, still[t]] = h[t, still[t]]
+
+        def backward(dy: Array, grads: Params) -> Array | None:
+            """Back through time (Werbos 1990), gathering dz (time, rows, 4 units); the gradients are then one product:
+
+            dc += dh o (1 - tanh(c)^2),    do = dh tanh(c) o (1 - o)
+            df = dc c_{t-1} f (1 - f),    di = dc g i (1 - i),    dg = dc i (1 - g^2)
+            dc_{t-1} = dc f,    dh_{t-1} = dz U^T,    [dW; dU; db] = the sum over t of [x_t, h_{t-1}, 1]^T dz
+            """
+            dz = np.empty((time, rows, 4 * units), x.dtype)
+            dh, dc = np.zeros((2, rows, units), x.dtype)
+            slopes, a, b = np.empty((3, rows, units), x.dtype), *np.empty((2, rows, units), x.dtype)
+            back = params["recurrent_weight"].T
+            for t in reversed(range(time)):
+                if (given := t - time + len(dy)) >= 0:
+                    dh += dy[given]
+                carried = (dh[still[t]], dc[still[t]]) if len(still[t]) else None
+                f, i, o, g = gates[t]
+                df, di, do, dg = dz[t].reshape(rows, 4, units).swapaxes(0, 1)
+                np.subtract(1, gates[t, :3], out=slopes)
+                np.multiply(dh, o, out=a)  # dh o
+                np.multiply(a, bent[t], out=b)  # dh h
+                np.multiply(b, slopes[2], out=do)
+                b *= bent[t]
+                a -= b
+                dc += a
+                slopes[:2] *= gates[t, :2]
+                np.multiply(dc, c[t], out=a)
+                np.multiply(a, slopes[0], out=df)
+                np.multiply(dc, g, out=a)
+                np.multiply(a, slopes[1], out=di)
+                np.multiply(a, g, out=a)  # dc g^2
+                np.subtract(dc, a, out=a)
+                np.multiply(a, i, out=dg)
+                dc *= f
+                if carried:
+                    dz[t, still[t]] = 0
+                    dc[still[t]] = carried[1]
+                np.matmul(dz[t], back, out=dh)
+                if carried:
+                    dh[still[t]] = carried[0]
+            flat = dz.reshape(time * rows, 4 * units)
+            gradient = both[:-1].reshape(time * rows, both.shape[2]).T @ flat
+            grads["weight"][...] = gradient[:features]
+            grads["recurrent_weight"][...] = gradient[features:-1]
+            grads["forget_bias"][...] = gradient[-1, :units]
+            grads["bias"][...] = gradient[-1, units:]
+            return (flat @ params["weight"].T).reshape(x.shape) if input_gradient else None
+
+        return h[1:], backward

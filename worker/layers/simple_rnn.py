@@ -1,0 +1,69 @@
+"""The simplest recurrent layer."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from worker.arrays import Array, Rows
+from worker.initializers import Initializer
+from worker.layers.layer import Parameter, Params
+from worker.layers.recurrent import Recurrent, StatesBackward, joined
+
+
+class RecurrentActivation(Enum):
+    """What bends the state."""
+
+    TANH = "tanh"
+    RELU = "relu"
+
+
+@dataclass(frozen=True)
+class SimpleRnn(Recurrent):
+    """h_t = f(x_t W + h_{t-1} U + b), with f = tanh or max(., 0) (Elman 1990, "Finding structure in time").
+
+    W (features, units), U (units, units), b (units,).
+    """
+
+    activation: RecurrentActivation = RecurrentActivation.TANH
+
+    def _parameters(self, features: int) -> Mapping[str, Parameter]:
+        return {**self._matrices(features, 1), "bias": Parameter((self.units,), Initializer.ZEROS)}
+
+    def _read(
+        self, params: Params, x: Array, still: Sequence[Rows], *, input_gradient: bool
+    ) -> tuple[Array, StatesBackward]:
+        time, rows, features = x.shape
+        both, h = joined(x, self.units)
+        stacked = np.concatenate([params["weight"], params["recurrent_weight"], params["bias"][np.newaxis]])
+        bent = self.activation is RecurrentActivation.TANH
+        for t in range(time):
+            np.matmul(both[t], stacked, out=h[t + 1])
+            if bent:
+                np.tanh(h[t + 1], out=h[t + 1])
+            else:
+                np.maximum(h[t + 1], 0, out=h[t + 1])
+            h[t + 1, still[t]] = h[t, still[t]]
+
+        def backward(dy: Array, grads: Params) -> Array | None:
+            """With dz = dh f'(z): dh_{t-1} = dz U^T, and the gradients are sums over time of [x_t, h_{t-1}, 1]^T dz."""
+            dz = np.empty((time, rows, self.units), x.dtype)
+            dh = np.zeros((rows, self.units), x.dtype)
+            back = params["recurrent_weight"].T
+            for t in reversed(range(time)):
+                if (given := t - time + len(dy)) >= 0:
+                    dh += dy[given]
+                carried = dh[still[t]]
+                np.multiply(dh, 1 - h[t + 1] * h[t + 1] if bent else h[t + 1] > 0, out=dz[t])
+                dz[t, still[t]] = 0
+                np.matmul(dz[t], back, out=dh)
+                dh[still[t]] = carried
+            flat = dz.reshape(time * rows, self.units)
+            gradient = both[:-1].reshape(time * rows, both.shape[2]).T @ flat
+            grads["weight"][...] = gradient[:features]
+            grads["recurrent_weight"][...] = gradient[features:-1]
+            grads["bias"][...] = gradient[-1]
+            return (flat @ params["weight"].T).reshape(x.shape) if input_gradient else None
+
+        return h[1:], backward
