@@ -113,7 +113,7 @@ def _losses(shown: list[tuple[Job, Progress]]) -> Iterator[Metric]:
             "Share of the held-out rows classified correctly after the newest epoch.",
             lambda job, _: job.epoch.validation_accuracy if job.epoch else None,
         ),
-        ("learning_rate", "Learning rate of the newest step.", lambda job, _: job.spec.learning_rate),
+        ("learning_rate", "Learning rate of the newest step.", lambda job, p: job.learning_rate(p)),
         ("job_workers", "Workers of a job that are ready or at work.", lambda job, p: job.workers(p)),
     )
     for name, text, value in gauges:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from worker.arrays import Array, Shape
 from worker.feedback import CreditAssignment, draw_feedback, feedback_shapes
@@ -118,7 +119,7 @@ class Network:
             views[slot.layer][slot.key] = slot.view(vector)
         return list(views)
 
-    def initial(self, seed: int, dtype: type = np.float32) -> Array:
+    def initial(self, seed: int, dtype: npt.DTypeLike = np.float32) -> Array:
         """The parameters before the first step, (size,)."""
         vector: Array = np.empty(self.size, dtype)
         for number, slot in enumerate(self.slots):

@@ -47,6 +47,7 @@ def summary(job: TrainingJob, model_file: Path | None = None, metrics: str = "")
         ("model", str(model_file) if model_file else result.model),
         ("metrics", metrics and f"{metrics} (while it ran)"),
         ("sha256", result.parameters_sha256),
+        ("ended", job.state_reason),
     ]
     title = f"{job.display_name or job.name} {state_name(job)} in {seconds(result.duration_seconds)}"
     return "\n".join([title, *(f"  {name:<12}{value}" for name, value in rows if value)])

@@ -35,6 +35,8 @@ def _take_state(job: TrainingJob, change: StateChanged) -> None:
         job.error.CopyFrom(change.error)
     if change.HasField("result"):
         job.result.CopyFrom(change.result)
+        if change.reason:  # it stopped early
+            job.progress.total_steps = job.progress.step
 
 
 def _take_epoch(progress: TrainingProgress, epoch: EpochCompleted) -> None:

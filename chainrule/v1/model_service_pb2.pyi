@@ -38,7 +38,9 @@ class Model(google.protobuf.message.Message):
     parameter_count: builtins.int
     """How many parameters it has."""
     parameters_sha256: builtins.str
-    """SHA-256 of the parameters: the flat vector as little-endian float32, in layer order. In hexadecimal."""
+    """SHA-256 of the parameters: the flat vector as little-endian float32, or float64 where the model's file holds that,
+    in layer order. In hexadecimal.
+    """
     validation_loss: builtins.float
     """The mean loss over the validation rows. Unset without such rows."""
     validation_accuracy: builtins.float

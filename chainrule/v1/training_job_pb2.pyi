@@ -5,6 +5,7 @@ A training job: what to train, on what, how, and how far it got."""
 
 import builtins
 import chainrule.v1.network_pb2
+import chainrule.v1.optimizer_pb2
 import google.protobuf.descriptor
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
@@ -91,7 +92,9 @@ class TrainingJob(google.protobuf.message.Message):
     state: global___TrainingJob.State.ValueType
     """Where the job stands."""
     state_reason: builtins.str
-    """Why the job stands there, where that needs a reason: what it waits for, since which coordinator's restart."""
+    """Why the job stands there, where that needs a reason: what it waits for, since which coordinator's restart, or that
+    it stopped early, at which epoch, and which was the best.
+    """
     last_event: builtins.int
     """The number of the job's newest event: watching from here misses nothing that is yet to come."""
     @property
@@ -178,6 +181,29 @@ class TrainingJobSpec(google.protobuf.message.Message):
     DIRECT_FEEDBACK_ALIGNMENT: TrainingJobSpec.CreditAssignment.ValueType  # 3
     """From the outputs straight to every layer, through a fixed random matrix each (Nokland 2016)."""
 
+    class _Precision:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _PrecisionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[TrainingJobSpec._Precision.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        PRECISION_UNSPECIFIED: TrainingJobSpec._Precision.ValueType  # 0
+        """The same as FLOAT32."""
+        FLOAT32: TrainingJobSpec._Precision.ValueType  # 1
+        """Single precision."""
+        FLOAT64: TrainingJobSpec._Precision.ValueType  # 2
+        """Double precision: twice the memory, about half the speed."""
+
+    class Precision(_Precision, metaclass=_PrecisionEnumTypeWrapper):
+        """What numbers are kept in."""
+
+    PRECISION_UNSPECIFIED: TrainingJobSpec.Precision.ValueType  # 0
+    """The same as FLOAT32."""
+    FLOAT32: TrainingJobSpec.Precision.ValueType  # 1
+    """Single precision."""
+    FLOAT64: TrainingJobSpec.Precision.ValueType  # 2
+    """Double precision: twice the memory, about half the speed."""
+
     class _OnDivergence:
         ValueType = typing.NewType("ValueType", builtins.int)
         V: typing_extensions.TypeAlias = ValueType
@@ -220,6 +246,8 @@ class TrainingJobSpec(google.protobuf.message.Message):
     ON_DIVERGENCE_FIELD_NUMBER: builtins.int
     CHECKPOINTS_FIELD_NUMBER: builtins.int
     CREDIT_ASSIGNMENT_FIELD_NUMBER: builtins.int
+    EARLY_STOPPING_FIELD_NUMBER: builtins.int
+    PRECISION_FIELD_NUMBER: builtins.int
     epochs: builtins.int
     """How often every training row is used, 1 to 1,000,000. Default 10."""
     batch_size: builtins.int
@@ -248,6 +276,8 @@ class TrainingJobSpec(google.protobuf.message.Message):
     """What to do when the loss or the gradient becomes NaN or infinite. Default: the job fails."""
     credit_assignment: global___TrainingJobSpec.CreditAssignment.ValueType
     """How errors come back from layer to layer. Default: BACKPROPAGATION."""
+    precision: global___TrainingJobSpec.Precision.ValueType
+    """What parameters, gradients and all between them are computed and kept in. Default FLOAT32."""
     @property
     def data(self) -> global___TrainingData:
         """The rows to learn from. Required."""
@@ -268,6 +298,10 @@ class TrainingJobSpec(google.protobuf.message.Message):
     def checkpoints(self) -> global___CheckpointRetention:
         """Which checkpoints are kept."""
 
+    @property
+    def early_stopping(self) -> chainrule.v1.optimizer_pb2.EarlyStopping:
+        """When to end before the last epoch. Needs held-out rows. Default: never."""
+
     def __init__(
         self,
         *,
@@ -286,9 +320,11 @@ class TrainingJobSpec(google.protobuf.message.Message):
         on_divergence: global___TrainingJobSpec.OnDivergence.ValueType = ...,
         checkpoints: global___CheckpointRetention | None = ...,
         credit_assignment: global___TrainingJobSpec.CreditAssignment.ValueType = ...,
+        early_stopping: chainrule.v1.optimizer_pb2.EarlyStopping | None = ...,
+        precision: global___TrainingJobSpec.Precision.ValueType = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_max_workers", b"_max_workers", "_min_workers", b"_min_workers", "_seed", b"_seed", "_shards", b"_shards", "_workers", b"_workers", "batch_size", b"batch_size", "checkpoints", b"checkpoints", "data", b"data", "epochs", b"epochs", "loss", b"loss", "max_workers", b"max_workers", "min_workers", b"min_workers", "network", b"network", "optimizer", b"optimizer", "seed", b"seed", "shards", b"shards", "workers", b"workers"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_max_workers", b"_max_workers", "_min_workers", b"_min_workers", "_seed", b"_seed", "_shards", b"_shards", "_workers", b"_workers", "batch_size", b"batch_size", "checkpoints", b"checkpoints", "credit_assignment", b"credit_assignment", "data", b"data", "epochs", b"epochs", "loss", b"loss", "max_workers", b"max_workers", "min_workers", b"min_workers", "network", b"network", "on_divergence", b"on_divergence", "optimizer", b"optimizer", "priority", b"priority", "seed", b"seed", "shards", b"shards", "workers", b"workers"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_max_workers", b"_max_workers", "_min_workers", b"_min_workers", "_seed", b"_seed", "_shards", b"_shards", "_workers", b"_workers", "batch_size", b"batch_size", "checkpoints", b"checkpoints", "data", b"data", "early_stopping", b"early_stopping", "epochs", b"epochs", "loss", b"loss", "max_workers", b"max_workers", "min_workers", b"min_workers", "network", b"network", "optimizer", b"optimizer", "seed", b"seed", "shards", b"shards", "workers", b"workers"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_max_workers", b"_max_workers", "_min_workers", b"_min_workers", "_seed", b"_seed", "_shards", b"_shards", "_workers", b"_workers", "batch_size", b"batch_size", "checkpoints", b"checkpoints", "credit_assignment", b"credit_assignment", "data", b"data", "early_stopping", b"early_stopping", "epochs", b"epochs", "loss", b"loss", "max_workers", b"max_workers", "min_workers", b"min_workers", "network", b"network", "on_divergence", b"on_divergence", "optimizer", b"optimizer", "precision", b"precision", "priority", b"priority", "seed", b"seed", "shards", b"shards", "workers", b"workers"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_batch_size", b"_batch_size"]) -> typing.Literal["batch_size"] | None: ...
     @typing.overload
@@ -317,7 +353,7 @@ class CheckpointRetention(google.protobuf.message.Message):
     keep_last: builtins.int
     """How many of the newest, 1 to 100. Default 2."""
     keep_best: builtins.bool
-    """Whether to keep the one with the least validation loss too."""
+    """Whether to keep the best one too: that of the least validation loss, or the best by what early_stopping watches."""
     def __init__(
         self,
         *,
@@ -388,8 +424,38 @@ class Optimizer(google.protobuf.message.Message):
     SGD_FIELD_NUMBER: builtins.int
     MOMENTUM_FIELD_NUMBER: builtins.int
     ADAM_FIELD_NUMBER: builtins.int
+    RMSPROP_FIELD_NUMBER: builtins.int
+    ADAGRAD_FIELD_NUMBER: builtins.int
+    ADAMW_FIELD_NUMBER: builtins.int
+    CLIP_NORM_FIELD_NUMBER: builtins.int
+    CLIP_VALUE_FIELD_NUMBER: builtins.int
+    L1_FIELD_NUMBER: builtins.int
+    L2_FIELD_NUMBER: builtins.int
+    WEIGHT_DECAY_FIELD_NUMBER: builtins.int
+    SCHEDULE_FIELD_NUMBER: builtins.int
+    ACCUMULATE_FIELD_NUMBER: builtins.int
     learning_rate: builtins.float
-    """The size of a step, 1e-37 to 1e38. Default 0.01 for SGD and momentum, 0.001 for Adam."""
+    """The size of a step, 1e-37 to 1e38. Default 0.001 for Adam and AdamW, 0.01 for the others."""
+    clip_norm: builtins.float
+    """The mean gradient of the loss, over all parameters, is scaled to at most this length: 1e-37 to 1e38. Default: not."""
+    clip_value: builtins.float
+    """After that, each of its elements is held within plus and minus this: 1e-37 to 1e38. Default: not."""
+    l1: builtins.float
+    """After that, l1 sign(w) is added to the gradient of every weight w: 0, or 1e-37 to 1e38. Weights are the parameters
+    of two or more axes; biases, and the scales and shifts of normalisation, are not drawn to 0. The losses that are
+    reported leave the penalty out. Default 0.
+    """
+    l2: builtins.float
+    """The same with l2 w: 0, or 1e-37 to 1e38. Default 0."""
+    weight_decay: builtins.float
+    """Decoupled decay, with any rule: weights -= learning_rate * weight_decay * weights, beside its step. 0, or 1e-37 up
+    to 1 / learning_rate. Not with AdamW, which has its own. Default 0.
+    """
+    accumulate: builtins.int
+    """How many steps share an update, 1 to 1,000,000: their gradients are summed, and divided once by the weight of all
+    their rows, as if they were one mini-batch of so many times the rows. The last update of an epoch takes what is
+    left. Steps are mini-batches, whatever this is. Default 1.
+    """
     @property
     def sgd(self) -> global___Sgd:
         """Plain stochastic gradient descent."""
@@ -402,6 +468,22 @@ class Optimizer(google.protobuf.message.Message):
     def adam(self) -> global___Adam:
         """Adaptive moments."""
 
+    @property
+    def rmsprop(self) -> chainrule.v1.optimizer_pb2.RMSprop:
+        """Steps scaled by the gradients of late."""
+
+    @property
+    def adagrad(self) -> chainrule.v1.optimizer_pb2.Adagrad:
+        """Steps scaled by all gradients so far."""
+
+    @property
+    def adamw(self) -> chainrule.v1.optimizer_pb2.AdamW:
+        """Adam with decoupled weight decay."""
+
+    @property
+    def schedule(self) -> chainrule.v1.optimizer_pb2.Schedule:
+        """How the learning rate changes. Default: it doesn't."""
+
     def __init__(
         self,
         *,
@@ -409,13 +491,35 @@ class Optimizer(google.protobuf.message.Message):
         sgd: global___Sgd | None = ...,
         momentum: global___Momentum | None = ...,
         adam: global___Adam | None = ...,
+        rmsprop: chainrule.v1.optimizer_pb2.RMSprop | None = ...,
+        adagrad: chainrule.v1.optimizer_pb2.Adagrad | None = ...,
+        adamw: chainrule.v1.optimizer_pb2.AdamW | None = ...,
+        clip_norm: builtins.float | None = ...,
+        clip_value: builtins.float | None = ...,
+        l1: builtins.float | None = ...,
+        l2: builtins.float | None = ...,
+        weight_decay: builtins.float | None = ...,
+        schedule: chainrule.v1.optimizer_pb2.Schedule | None = ...,
+        accumulate: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_learning_rate", b"_learning_rate", "adam", b"adam", "kind", b"kind", "learning_rate", b"learning_rate", "momentum", b"momentum", "sgd", b"sgd"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_learning_rate", b"_learning_rate", "adam", b"adam", "kind", b"kind", "learning_rate", b"learning_rate", "momentum", b"momentum", "sgd", b"sgd"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_accumulate", b"_accumulate", "_clip_norm", b"_clip_norm", "_clip_value", b"_clip_value", "_l1", b"_l1", "_l2", b"_l2", "_learning_rate", b"_learning_rate", "_weight_decay", b"_weight_decay", "accumulate", b"accumulate", "adagrad", b"adagrad", "adam", b"adam", "adamw", b"adamw", "clip_norm", b"clip_norm", "clip_value", b"clip_value", "kind", b"kind", "l1", b"l1", "l2", b"l2", "learning_rate", b"learning_rate", "momentum", b"momentum", "rmsprop", b"rmsprop", "schedule", b"schedule", "sgd", b"sgd", "weight_decay", b"weight_decay"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_accumulate", b"_accumulate", "_clip_norm", b"_clip_norm", "_clip_value", b"_clip_value", "_l1", b"_l1", "_l2", b"_l2", "_learning_rate", b"_learning_rate", "_weight_decay", b"_weight_decay", "accumulate", b"accumulate", "adagrad", b"adagrad", "adam", b"adam", "adamw", b"adamw", "clip_norm", b"clip_norm", "clip_value", b"clip_value", "kind", b"kind", "l1", b"l1", "l2", b"l2", "learning_rate", b"learning_rate", "momentum", b"momentum", "rmsprop", b"rmsprop", "schedule", b"schedule", "sgd", b"sgd", "weight_decay", b"weight_decay"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_accumulate", b"_accumulate"]) -> typing.Literal["accumulate"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_clip_norm", b"_clip_norm"]) -> typing.Literal["clip_norm"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_clip_value", b"_clip_value"]) -> typing.Literal["clip_value"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_l1", b"_l1"]) -> typing.Literal["l1"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_l2", b"_l2"]) -> typing.Literal["l2"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_learning_rate", b"_learning_rate"]) -> typing.Literal["learning_rate"] | None: ...
     @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["sgd", "momentum", "adam"] | None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_weight_decay", b"_weight_decay"]) -> typing.Literal["weight_decay"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["sgd", "momentum", "adam", "rmsprop", "adagrad", "adamw"] | None: ...
 
 global___Optimizer = Optimizer
 
@@ -438,15 +542,19 @@ class Momentum(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     MOMENTUM_FIELD_NUMBER: builtins.int
+    NESTEROV_FIELD_NUMBER: builtins.int
     momentum: builtins.float
     """How much of the velocity is kept, 0 up to, but not including, 1. Default 0.9."""
+    nesterov: builtins.bool
+    """Whether to look ahead: parameters -= learning_rate * (gradient + momentum * velocity) (Nesterov 1983)."""
     def __init__(
         self,
         *,
         momentum: builtins.float | None = ...,
+        nesterov: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_momentum", b"_momentum", "momentum", b"momentum"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_momentum", b"_momentum", "momentum", b"momentum"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_momentum", b"_momentum", "momentum", b"momentum", "nesterov", b"nesterov"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_momentum", b"_momentum"]) -> typing.Literal["momentum"] | None: ...
 
 global___Momentum = Momentum
@@ -502,12 +610,13 @@ class TrainingProgress(google.protobuf.message.Message):
     WORKERS_FIELD_NUMBER: builtins.int
     WORKER_FAILURES_FIELD_NUMBER: builtins.int
     SHARED_MEMORY_WORKERS_FIELD_NUMBER: builtins.int
+    BEST_EPOCH_FIELD_NUMBER: builtins.int
     epoch: builtins.int
     """Epochs completed."""
     step: builtins.int
-    """Steps applied."""
+    """Steps applied: mini-batches whose gradient was taken."""
     total_steps: builtins.int
-    """Steps the whole job has."""
+    """Steps the whole job has. Of a job that succeeded: those it took, which are fewer if it stopped early."""
     samples: builtins.int
     """Training rows used, counted once for every epoch."""
     training_loss: builtins.float
@@ -528,6 +637,10 @@ class TrainingProgress(google.protobuf.message.Message):
     """How many of the workers exchange parameters and gradients with the trainer through shared memory; the others do so
     by Ray objects. Found out by trying, for each worker.
     """
+    best_epoch: builtins.int
+    """The best epoch so far, by what early_stopping watches, or else by the validation loss. 0 before, and without such
+    rows.
+    """
     def __init__(
         self,
         *,
@@ -543,9 +656,10 @@ class TrainingProgress(google.protobuf.message.Message):
         workers: builtins.int = ...,
         worker_failures: builtins.int = ...,
         shared_memory_workers: builtins.int = ...,
+        best_epoch: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "epoch", b"epoch", "learning_rate", b"learning_rate", "samples", b"samples", "samples_per_second", b"samples_per_second", "shared_memory_workers", b"shared_memory_workers", "step", b"step", "total_steps", b"total_steps", "training_loss", b"training_loss", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss", "worker_failures", b"worker_failures", "workers", b"workers"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "best_epoch", b"best_epoch", "epoch", b"epoch", "learning_rate", b"learning_rate", "samples", b"samples", "samples_per_second", b"samples_per_second", "shared_memory_workers", b"shared_memory_workers", "step", b"step", "total_steps", b"total_steps", "training_loss", b"training_loss", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss", "worker_failures", b"worker_failures", "workers", b"workers"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_validation_accuracy", b"_validation_accuracy"]) -> typing.Literal["validation_accuracy"] | None: ...
     @typing.overload
@@ -566,22 +680,25 @@ class TrainingResult(google.protobuf.message.Message):
     VALIDATION_LOSS_FIELD_NUMBER: builtins.int
     VALIDATION_ACCURACY_FIELD_NUMBER: builtins.int
     DURATION_SECONDS_FIELD_NUMBER: builtins.int
+    EPOCH_FIELD_NUMBER: builtins.int
     model: builtins.str
     """The model's resource name, "models/<id>"."""
     parameters_sha256: builtins.str
-    """SHA-256 of the parameters: the flat vector as little-endian float32, in layer order. In hexadecimal."""
-    training_loss: builtins.float
-    """The mean loss over the training rows in the last epoch."""
-    training_accuracy: builtins.float
-    """The share of training rows classified correctly in the last epoch, 0 to 1. Unset where the loss is not one of
-    classes.
+    """SHA-256 of the parameters: the flat vector as little-endian float32, or float64 where that is the job's precision,
+    in layer order. In hexadecimal.
     """
+    training_loss: builtins.float
+    """The mean loss over the training rows in that epoch."""
+    training_accuracy: builtins.float
+    """The share of training rows classified correctly in that epoch, 0 to 1. Unset where the loss is not one of classes."""
     validation_loss: builtins.float
-    """The mean loss over the validation rows after the last epoch. Unset without such rows."""
+    """The mean loss over the validation rows after that epoch. Unset without such rows."""
     validation_accuracy: builtins.float
-    """The share of validation rows classified correctly after the last epoch, 0 to 1. Unset where it means nothing."""
+    """The share of validation rows classified correctly after that epoch, 0 to 1. Unset where it means nothing."""
     duration_seconds: builtins.float
     """Seconds from the first step to the end, waiting and restarts included."""
+    epoch: builtins.int
+    """The epoch after which the model was as it is: the last one, or with early_stopping the best one."""
     def __init__(
         self,
         *,
@@ -592,9 +709,10 @@ class TrainingResult(google.protobuf.message.Message):
         validation_loss: builtins.float | None = ...,
         validation_accuracy: builtins.float | None = ...,
         duration_seconds: builtins.float = ...,
+        epoch: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_training_accuracy", b"_training_accuracy", "_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "training_accuracy", b"training_accuracy", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_training_accuracy", b"_training_accuracy", "_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "duration_seconds", b"duration_seconds", "model", b"model", "parameters_sha256", b"parameters_sha256", "training_accuracy", b"training_accuracy", "training_loss", b"training_loss", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_training_accuracy", b"_training_accuracy", "_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "duration_seconds", b"duration_seconds", "epoch", b"epoch", "model", b"model", "parameters_sha256", b"parameters_sha256", "training_accuracy", b"training_accuracy", "training_loss", b"training_loss", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_training_accuracy", b"_training_accuracy"]) -> typing.Literal["training_accuracy"] | None: ...
     @typing.overload
@@ -739,6 +857,7 @@ class EpochCompleted(google.protobuf.message.Message):
     VALIDATION_ACCURACY_FIELD_NUMBER: builtins.int
     LEARNING_RATE_FIELD_NUMBER: builtins.int
     DURATION_SECONDS_FIELD_NUMBER: builtins.int
+    BEST_EPOCH_FIELD_NUMBER: builtins.int
     epoch: builtins.int
     """Which one, from 1."""
     step: builtins.int
@@ -755,6 +874,8 @@ class EpochCompleted(google.protobuf.message.Message):
     """The learning rate of the epoch's last step."""
     duration_seconds: builtins.float
     """Seconds the epoch took, validation included."""
+    best_epoch: builtins.int
+    """The best epoch so far, this one included. 0 without held-out rows."""
     def __init__(
         self,
         *,
@@ -766,9 +887,10 @@ class EpochCompleted(google.protobuf.message.Message):
         validation_accuracy: builtins.float | None = ...,
         learning_rate: builtins.float = ...,
         duration_seconds: builtins.float = ...,
+        best_epoch: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_training_accuracy", b"_training_accuracy", "_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "training_accuracy", b"training_accuracy", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_training_accuracy", b"_training_accuracy", "_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "duration_seconds", b"duration_seconds", "epoch", b"epoch", "learning_rate", b"learning_rate", "step", b"step", "training_accuracy", b"training_accuracy", "training_loss", b"training_loss", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_training_accuracy", b"_training_accuracy", "_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "best_epoch", b"best_epoch", "duration_seconds", b"duration_seconds", "epoch", b"epoch", "learning_rate", b"learning_rate", "step", b"step", "training_accuracy", b"training_accuracy", "training_loss", b"training_loss", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_training_accuracy", b"_training_accuracy"]) -> typing.Literal["training_accuracy"] | None: ...
     @typing.overload
@@ -863,7 +985,7 @@ class RolledBack(google.protobuf.message.Message):
     step: builtins.int
     """How many steps are applied now."""
     learning_rate: builtins.float
-    """The learning rate from now on."""
+    """The learning rate from now on, before its schedule."""
     reason: builtins.str
     """What was NaN or infinite."""
     def __init__(

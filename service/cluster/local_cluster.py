@@ -25,7 +25,7 @@ class LocalCluster:
 
     @contextmanager
     def train(self, order: Order, dataset: Dataset, data: Data, workers: int) -> Iterator[Training]:  # noqa: ARG002
-        training = LocalTraining(order, LocalWorkers(order.task, data, workers))
+        training = LocalTraining(order, LocalWorkers(order.task, data, workers, order.spec.precision.dtype))
         try:
             yield training
         finally:

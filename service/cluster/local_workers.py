@@ -6,6 +6,7 @@ Nothing is lost and nothing waits, which makes it the yardstick: whatever the cl
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from service.cluster.workers import Change
@@ -18,7 +19,7 @@ from worker.task import Data, Task
 class LocalWorkers:
     """Computes in the thread that asks."""
 
-    def __init__(self, task: Task, data: Data, count: int = 1, dtype: type = np.float32) -> None:
+    def __init__(self, task: Task, data: Data, count: int = 1, dtype: npt.DTypeLike = np.float32) -> None:
         self._task = task
         self._data = data
         self.count = count

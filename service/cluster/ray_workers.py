@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import ray
 import structlog
 from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
@@ -100,7 +101,7 @@ class RayWorkers:
         bounds: tuple[int, int],
         prefix: str,
         patience: Patience,
-        dtype: type = np.float32,
+        dtype: npt.DTypeLike = np.float32,
     ) -> None:
         """`bounds` are the fewest and the most workers; the names of shared memory begin with `prefix`.
 
@@ -323,7 +324,7 @@ def _has_failed(ref: Any) -> bool:
     return False
 
 
-def _open_segment(task: Task, seats: int, prefix: str, dtype: type) -> Segment | None:
+def _open_segment(task: Task, seats: int, prefix: str, dtype: npt.DTypeLike) -> Segment | None:
     """The job's shared memory; None where there is no room for it."""
     layout = Layout(task.network.size, task.shards.shards, seats, tuple(task.loss.scores), np.dtype(dtype).name)
     try:

@@ -41,7 +41,7 @@ class TrainerActor:
     ) -> None:
         """Begins to train with some workers."""
         bounds = (order.spec.min_workers, order.spec.max_workers)
-        self._workers = RayWorkers(order.task, columns, bounds, prefix, patience)
+        self._workers = RayWorkers(order.task, columns, bounds, prefix, patience, order.spec.precision.dtype)
         self._workers.lend(actors)
         self._session = Session(order, lambda: self._workers)
         if self._halted.is_set():

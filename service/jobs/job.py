@@ -61,6 +61,10 @@ class Succeeded:
     validation_loss: float | None
     validation_accuracy: float | None
     duration_seconds: float
+    epoch: int = 0
+    """The epoch after which the model was as it is."""
+    reason: str = ""
+    """Set when the job stopped before its last epoch."""
     kind: Literal["SUCCEEDED"] = "SUCCEEDED"
 
 
@@ -120,6 +124,8 @@ class EpochCompleted:
     validation_accuracy: float | None
     learning_rate: float
     duration_seconds: float
+    best_epoch: int = 0
+    """The best epoch so far, this one included; 0 without held-out rows."""
     kind: Literal["epoch_completed"] = "epoch_completed"
 
 
@@ -153,7 +159,7 @@ class WorkerJoined:
 
 @dataclass(frozen=True)
 class RolledBack:
-    """A step diverged; the job goes on from an earlier one with a smaller learning rate."""
+    """A step diverged; the job goes on from an earlier one with a smaller learning rate, before its schedule."""
 
     diverged_step: int
     step: int
@@ -179,6 +185,7 @@ class Progress:
     samples_per_second: float = 0.0
     workers: int = 0
     shared_memory_workers: int = 0
+    learning_rate: float | None = None
 
 
 @dataclass(frozen=True)
@@ -220,9 +227,20 @@ class Job:
         """How many workers take part in its steps now."""
         return progress.workers if isinstance(self.state, Running) else 0
 
+    def learning_rate(self, progress: Progress) -> float:
+        """That of the newest step: what is known live, or else from the events."""
+        epoch, rolled_back = self.epoch, self.rolled_back
+        if progress.learning_rate is not None:
+            return progress.learning_rate
+        if rolled_back and (epoch is None or epoch.step <= rolled_back.step):
+            return rolled_back.learning_rate
+        return epoch.learning_rate if epoch else self.spec.learning_rate
+
     @property
     def total_steps(self) -> int:
-        """How many steps it takes in all."""
+        """How many steps it takes in all; once it succeeded, how many it took."""
+        if isinstance(self.state, Succeeded) and self.epoch:
+            return self.epoch.step  # fewer, if it stopped early
         return self.shards.steps_per_epoch * self.spec.epochs
 
     @property

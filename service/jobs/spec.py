@@ -3,10 +3,15 @@
 wire/spec.py makes it from a request and checks every field; from then on the types are trusted.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from service.training.optimizers import Optimizer
+import numpy as np
+
+from service.training.optimizers import AdamW, Optimizer
+from service.training.regularization import Regularization
+from service.training.schedules import Schedule
+from service.training.stopping import EarlyStopping
 from worker.feedback import CreditAssignment
 from worker.layers import Layer
 from worker.losses import Loss
@@ -18,6 +23,18 @@ class OnDivergence(Enum):
 
     FAIL = "FAIL"
     ROLLBACK = "ROLLBACK"
+
+
+class Precision(Enum):
+    """What numbers are kept in, named as in the contract."""
+
+    FLOAT32 = "FLOAT32"
+    FLOAT64 = "FLOAT64"
+
+    @property
+    def dtype(self) -> np.dtype[np.floating]:
+        """NumPy's word for it."""
+        return np.dtype(self.value.lower())
 
 
 @dataclass(frozen=True)
@@ -48,6 +65,18 @@ class JobSpec:
     weight_column: str = ""
     padding: float | None = None
     credit_assignment: CreditAssignment = CreditAssignment.BACKPROPAGATION
+    regularization: Regularization = field(default_factory=Regularization)
+    schedule: Schedule = field(default_factory=Schedule)
+    accumulate: int = 1
+    """How many steps share an update."""
+    early_stopping: EarlyStopping | None = None
+    precision: Precision = Precision.FLOAT32
+
+    @property
+    def regularized(self) -> Regularization:
+        """The regularization, with the weight decay that is the optimizer's own."""
+        decay = self.optimizer.weight_decay if isinstance(self.optimizer, AdamW) else self.regularization.weight_decay
+        return replace(self.regularization, weight_decay=decay)
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -48,8 +48,8 @@ class Model:
 
 
 def parameters_sha256(params: Array) -> str:
-    """The fingerprint of a flat vector: SHA-256 over it as little-endian float32."""
-    return hashlib.sha256(np.ascontiguousarray(params, "<f4").tobytes()).hexdigest()
+    """The fingerprint of a flat vector: SHA-256 over it as it is, in float32 or float64, little-endian."""
+    return hashlib.sha256(np.ascontiguousarray(params, params.dtype.newbyteorder("<")).tobytes()).hexdigest()
 
 
 class Models:

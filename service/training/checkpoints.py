@@ -4,9 +4,11 @@ The checksum of a file is part of its name, and read against its content, so tha
 the one before it is taken instead. Older ones are removed only when the newest is safe.
 """
 
+import errno
 import json
 import re
 import zlib
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,9 +17,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from service.files import write_atomically
-from service.jobs.job import reported_events
+from service.jobs.job import EpochCompleted, reported_events
 from service.training.state import TrainingState
-from worker.gradient import Sums
+from service.training.stopping import Streak
+from worker.gradient import Gradient, Sums
 
 _FILE = re.compile(r"(?P<kind>step|best)-(?P<step>\d{12})-(?P<checksum>[0-9a-f]{8})\.safetensors")
 _log = structlog.get_logger(__name__)
@@ -42,12 +45,22 @@ class Checkpoints:
 
     def load(self) -> TrainingState | None:
         """The newest checkpoint that is whole, or None."""
-        for path in self._newest_first("step"):
+        return next(self._whole("step"), None)
+
+    def load_best(self, step: int) -> TrainingState:
+        """The best checkpoint, which is of step `step`. Raises OSError if it is gone or damaged."""
+        for state in self._whole("best"):
+            if state.step == step:
+                return state
+        raise FileNotFoundError(errno.ENOENT, "the best checkpoint is gone or damaged", str(self._directory))
+
+    def _whole(self, kind: str) -> Iterator[TrainingState]:
+        """What the files of a kind hold, the newest first, but for those that are damaged."""
+        for path in self._newest_first(kind):
             try:
-                return _read(path)
+                yield _read(path)
             except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
                 _log.error("checkpoint is damaged; taking the one before", path=str(path), error=str(error))
-        return None
 
     def _write(self, kind: str, state: TrainingState, keep: int) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -76,7 +89,14 @@ def _written(state: TrainingState) -> bytes:
         "rate_scale": repr(state.rate_scale),
         "best_loss": repr(state.best_loss),
         "unacknowledged": reported_events.dump_json(state.unacknowledged).decode(),
+        "best_epoch": reported_events.dump_json((state.best_epoch,) if state.best_epoch else ()).decode(),
+        "streak": json.dumps(asdict(state.streak)),
+        "plateau": json.dumps(asdict(state.plateau)),
+        "plateau_factor": repr(state.plateau_factor),
     }
+    if state.pending:
+        tensors["pending"] = state.pending.vector
+        metadata["pending"] = json.dumps(asdict(state.pending.sums))
     return save(tensors, metadata)
 
 
@@ -90,12 +110,23 @@ def _read(path: Path) -> TrainingState:
     metadata = json.loads(data[8 : 8 + length])["__metadata__"]
     tensors = load(data)
     params = tensors.pop("params")
+    pending = Gradient(tensors.pop("pending"), _sums(metadata["pending"])) if "pending" in metadata else None
+    (best_epoch,) = reported_events.validate_json(metadata["best_epoch"]) or (None,)
     return TrainingState(
         step=int(metadata["step"]),
         params=params,
         carried={name.removeprefix("carried."): array for name, array in tensors.items()},
-        epoch=Sums(**json.loads(metadata["epoch"])),
+        epoch=_sums(metadata["epoch"]),
         rate_scale=float(metadata["rate_scale"]),
         best_loss=float(metadata["best_loss"]),
         unacknowledged=reported_events.validate_json(metadata["unacknowledged"]),
+        best_epoch=best_epoch if isinstance(best_epoch, EpochCompleted) else None,
+        streak=Streak(**json.loads(metadata["streak"])),
+        plateau=Streak(**json.loads(metadata["plateau"])),
+        plateau_factor=float(metadata["plateau_factor"]),
+        pending=pending,
     )
+
+
+def _sums(text: str) -> Sums:
+    return Sums(**json.loads(text))

@@ -200,6 +200,8 @@ class Runner:
             validation_loss=epoch.validation_loss,
             validation_accuracy=epoch.validation_accuracy,
             duration_seconds=(now - (job.started or now)).total_seconds(),
+            epoch=epoch.epoch,
+            reason=trained.reason,
         )
 
     def _forget_deleted(self, job_id: str) -> None:

@@ -39,10 +39,13 @@ class Order:
 
 @dataclass(frozen=True)
 class Trained:
-    """The job took all its steps."""
+    """The job took all the steps that it was to take."""
 
     params: Array
     epoch: EpochCompleted
+    """How the epoch went after which they were so."""
+    reason: str = ""
+    """Why, if it took fewer."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,7 @@ class Session:
                     order.spec, order.task, workers, checkpoints, order.policy, self._outbox, self._stop, self._timing
                 )
                 state, epoch = trainer.train()
-                return Trained(np.array(state.params), epoch)
+                return Trained(np.array(state.params), epoch, trainer.stopped_early)
             finally:
                 workers.close()
         except Stopped:

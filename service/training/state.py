@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from service.jobs.job import EpochCompleted, RolledBack
 from service.training.optimizers import Carried
+from service.training.stopping import Streak
 from worker.arrays import Array
-from worker.gradient import Sums
+from worker.gradient import Gradient, Sums
 from worker.network import Network
 
 ADVICE = "A smaller learning rate usually helps, as do inputs of about unit size"
@@ -28,9 +29,19 @@ class TrainingState:
     rate_scale: float = 1.0
     """What the learning rate is multiplied by: halved at every roll-back."""
     best_loss: float = math.inf
-    """The least validation loss so far."""
+    """The least validation loss so far; or minus the best score, where the job stops early by a score."""
     unacknowledged: tuple[EpochCompleted | RolledBack, ...] = ()
     """Events that may not have reached the service when this was written down."""
+    best_epoch: EpochCompleted | None = None
+    """How the epoch went to which that belongs."""
+    streak: Streak = field(default_factory=Streak)
+    """For how long there was none that was better by enough to go on."""
+    plateau: Streak = field(default_factory=Streak)
+    """The same, for the schedule that follows the validation loss."""
+    plateau_factor: float = 1.0
+    """What that schedule multiplies the learning rate by."""
+    pending: Gradient | None = None
+    """The sum over the steps since the last update, of a job whose updates take several."""
 
 
 class Diverged(Exception):
@@ -44,7 +55,8 @@ def no_sums(scores: Iterable[str]) -> Sums:
 
 def check_state(state: TrainingState, network: Network) -> None:
     """Raises Diverged, naming the first parameter that shows it, if the state can't be gone on from."""
-    for vector in (state.params, *state.carried.values()):
+    pending = [state.pending.vector] if state.pending else []
+    for vector in (state.params, *state.carried.values(), *pending):
         if broken := first_broken(vector, network):
             raise Diverged(f"step {state.step} made {broken} infinite; the last checkpoint is from before. {ADVICE}")
 

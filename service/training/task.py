@@ -17,24 +17,25 @@ from worker.errors import ShapeMismatch, TargetMismatch
 from worker.layers import LAYERS
 from worker.losses import TargetColumn
 from worker.network import Network
+from worker.shards import Shards
 from worker.task import Task
 
 MOST_PARAMETERS = 100_000_000
 MOST_ACTIVATIONS = 250_000_000
 MOST_GRADIENTS = 500_000_000
-LARGEST_SINGLE = float(np.finfo(np.float32).max)
 
 
 def make_task(spec: JobSpec, dataset: Dataset, path: str) -> Task:
     """The task of a job. Raises InvalidArgument, naming each field below `path` that doesn't fit."""
     violations = Violations()
-    inputs = _usable(dataset, spec.input_column, f"{path}.data.input_column", violations)
-    targets = _usable(dataset, spec.target_column, f"{path}.data.target_column", violations)
+    inputs = _usable(dataset, spec, spec.input_column, f"{path}.data.input_column", violations)
+    targets = _usable(dataset, spec, spec.target_column, f"{path}.data.target_column", violations)
     shards = spec.shards_of(dataset.rows)
     if dataset.rows == 1 and spec.validation_fraction:
         violations.add(f"{path}.data.validation_fraction", "must be 0, since the dataset has a single row")
     if spec.weight_column:
-        _check_weights(dataset, spec.weight_column, f"{path}.data.weight_column", violations)
+        _check_weights(dataset, spec, f"{path}.data.weight_column", violations)
+    _check_watched(spec, shards, path, violations)
     network = Network(spec.layers, inputs.row_shape if inputs else (), spec.padding, spec.credit_assignment)
     if inputs:
         try:
@@ -59,10 +60,11 @@ def shuffle_window(spec: JobSpec, dataset: Dataset, held_bytes: int) -> int:
 
 def memory_bytes(task: Task, spec: JobSpec) -> int:
     """What the trainer's machine needs for vectors: parameters, a slot a shard, what the optimizer carries, spares."""
-    return 4 * task.network.size * (2 + spec.shards + len(spec.optimizer.carries))
+    vectors = 2 + spec.shards + len(spec.optimizer.carries) + (spec.accumulate > 1)
+    return spec.precision.dtype.itemsize * task.network.size * vectors
 
 
-def _usable(dataset: Dataset, name: str, field: str, violations: Violations) -> Column | None:
+def _usable(dataset: Dataset, spec: JobSpec, name: str, field: str, violations: Violations) -> Column | None:
     number = dataset.column(name)
     if number is None:
         names = ", ".join(repr(column.name) for column in dataset.columns[:20])
@@ -74,11 +76,12 @@ def _usable(dataset: Dataset, name: str, field: str, violations: Violations) -> 
             field, f"{name!r} has {column.nonfinite_count:,} elements that are NaN or infinite; upload it without"
         )
         return None
-    if max(-column.min, column.max) > LARGEST_SINGLE:
+    largest = float(np.finfo(spec.precision.dtype).max)
+    if max(-column.min, column.max) > largest:
         violations.add(
             field,
             f"{name!r} has elements from {column.min:g} to {column.max:g}; "
-            f"must be within {LARGEST_SINGLE:g} of 0, since networks compute in single precision",
+            f"must be within {largest:g} of 0, since networks compute in single precision",
         )
         return None
     return column
@@ -114,8 +117,24 @@ def _check_size(network: Network, spec: JobSpec, path: str, violations: Violatio
         )
 
 
-def _check_weights(dataset: Dataset, name: str, field: str, violations: Violations) -> None:
-    column = _usable(dataset, name, field, violations)
+def _check_watched(spec: JobSpec, shards: Shards, path: str, violations: Violations) -> None:
+    """Notes what is to be looked at after every epoch and isn't there."""
+    early = spec.early_stopping
+    if early and early.score and early.score not in spec.loss.scores:
+        known = ", ".join(spec.loss.scores) or "none"
+        violations.add(
+            f"{path}.early_stopping.score", f"is {early.score[:100]!r}; the scores that come with this loss: {known}"
+        )
+    if (early or spec.schedule.plateau) and shards.validation_count == 0:
+        violations.add(
+            f"{path}.data.validation_fraction",
+            "holds out no row of this dataset, but the job depends on such rows",
+        )
+
+
+def _check_weights(dataset: Dataset, spec: JobSpec, field: str, violations: Violations) -> None:
+    name = spec.weight_column
+    column = _usable(dataset, spec, name, field, violations)
     if column and column.row_shape != ():
         violations.add(field, f"{name!r} has rows of shape {column.row_shape}; weights are one number a row")
     elif column and column.min < 0:

@@ -27,11 +27,13 @@ from service.jobs.job import (
 from service.jobs.spec import JobSpec, OnDivergence
 from service.training.checkpoints import Checkpoints
 from service.training.outbox import Outbox
+from service.training.pace import Pace
+from service.training.standing import is_best, is_last, judge, why_early
 from service.training.state import ADVICE, Diverged, TrainingState, check_state, no_sums
 from service.training.timing import Throughput, Timing
-from service.training.update import Update, check_finite
+from service.training.update import Mean, Update, check_finite, weights_of
 from worker.blocks import Block, merge
-from worker.gradient import Sums
+from worker.gradient import Gradient, Sums
 from worker.task import Task
 
 MOST_ATTEMPTS = 10
@@ -80,14 +82,21 @@ class Trainer:
     outbox: Outbox
     stop: threading.Event
     timing: Timing = field(default_factory=Timing)
+    stopped_early: str = field(default="", init=False)
+    """Why it ended before its last epoch, if it did."""
 
     def train(self) -> tuple[TrainingState, EpochCompleted]:
         """Takes all steps from the last checkpoint on. Returns the final state and how the last epoch went.
 
+        Of a job that may stop early: the state with the parameters of the best epoch, and how that went.
+
         Raises Diverged, WorkersLost, Stopped, and OSError if a checkpoint can't be written.
         """
         network = self.task.network
-        self._update = Update(network.size, self.workers.params.dtype, network.learned)
+        self._pace = Pace(self.spec, self.task.shards.steps_per_epoch)
+        self._update = Update(
+            network.size, self.workers.params.dtype, network.learned, self.spec.regularized, weights_of(network)
+        )
         self._state = self._restored(self.checkpoints.load()) or self._first_state()
         for event in self._state.unacknowledged:
             self.outbox.post(event)
@@ -111,11 +120,13 @@ class Trainer:
             state = self._state
             loss = self._step()
             rate = throughput.at(self.task.shards.samples(state.step))
-            self.outbox.progress = Progress(state.step, loss, rate, self.workers.ready(), self.workers.shared())
+            self.outbox.progress = Progress(
+                state.step, loss, rate, self.workers.ready(), self.workers.shared(), self._rate(state.step - 1)
+            )
             if ends_epoch := state.step % steps == 0:
                 epoch = self._complete_epoch()
-                if state.step == steps * self.spec.epochs:
-                    return epoch
+                if is_last(state, self.spec, epoch):
+                    return self._ended(epoch)
             stopping = self.stop.is_set()  # looked at once: whoever stops here has saved here
             due = stopping or time.monotonic() - self._saved >= self.policy.checkpoint_seconds
             # Where to roll back to must follow from the job alone, not from the clock: the start of the epoch.
@@ -129,14 +140,33 @@ class Trainer:
         state = self._state
         with self.timing.phase("gather"):
             blocks = self._ask(lambda: self.workers.gradients(state.step))
+        updates = self._pace.ends_update(state.step)
         with self.timing.phase("average"):
-            mean = self._update.average(blocks, self.spec.shards)
+            mean = self._average(blocks) if updates else self._accumulate(blocks)
             check_finite(mean, self.task.network, state.step)
-        with self.timing.phase("optimizer"):
-            self._update.apply(self.spec.optimizer, state.params, mean, state.carried, self._rate(), state.step)
+        if updates:
+            rate, number = self._rate(state.step), self._pace.update(state.step)
+            with self.timing.phase("optimizer"):
+                self._update.apply(self.spec.optimizer, state.params, mean, state.carried, rate, number)
         state.step += 1
         state.epoch += mean.sums
         return mean.sums.mean_loss
+
+    def _average(self, blocks: Sequence[Block]) -> Mean:
+        """The mean over all rows since the last update; nothing is pending after that."""
+        state = self._state
+        mean = self._update.average(blocks, self.spec.shards, state.pending)
+        if state.pending:
+            state.pending = Gradient(state.pending.vector, no_sums(self.task.loss.scores))
+        return mean
+
+    def _accumulate(self, blocks: Sequence[Block]) -> Mean:
+        """Adds a step to what is pending."""
+        state = self._state
+        assert state.pending is not None  # noqa: S101 - where an update takes several steps there is such a vector
+        total = self._update.accumulate(blocks, self.spec.shards, state.pending)
+        state.pending = Gradient(state.pending.vector, state.pending.sums + total.sums)
+        return total
 
     def _complete_epoch(self) -> EpochCompleted:
         """Validates, and reports how the epoch went. Raises Diverged, and then the epoch is not reported."""
@@ -154,18 +184,27 @@ class Trainer:
             training_accuracy=_share(state.epoch, "accuracy"),
             validation_loss=held_out.mean_loss if held_out.count else None,
             validation_accuracy=_share(held_out, "accuracy"),
-            learning_rate=self._rate(),
+            learning_rate=self._rate(state.step - 1),
             duration_seconds=time.monotonic() - self._epoch_began,
         )
+        epoch = judge(state, self.spec, epoch, held_out)
         state.epoch = no_sums(self.task.loss.scores)
         self._epoch_began = time.monotonic()
-        if epoch.epoch % self._reported_epochs == 0 or epoch.epoch == self.spec.epochs:
+        if epoch.epoch % self._reported_epochs == 0 or is_last(state, self.spec, epoch):
             self.outbox.post(epoch)
-        if epoch.validation_loss is not None and epoch.validation_loss < state.best_loss:
-            state.best_loss = epoch.validation_loss
-            if self.checkpoints.keep_best:
-                self.checkpoints.save_best(state)
+        if is_best(epoch) and (self.checkpoints.keep_best or self.spec.early_stopping):
+            self.checkpoints.save_best(state)
         return epoch
+
+    def _ended(self, epoch: EpochCompleted) -> EpochCompleted:
+        """Goes back to the best parameters, if the job may stop early. Returns how their epoch went."""
+        state, best = self._state, self._state.best_epoch
+        if self.spec.early_stopping is None or best is None:
+            return epoch
+        self.stopped_early = why_early(state, self.spec, epoch)
+        if best.epoch != epoch.epoch:
+            state.params[...] = self.checkpoints.load_best(best.step).params
+        return best
 
     @property
     def _reported_epochs(self) -> int:
@@ -176,14 +215,16 @@ class Trainer:
     def _rolls_back(self) -> bool:
         return self.spec.on_divergence is OnDivergence.ROLLBACK
 
-    def _rate(self) -> float:
-        return self.spec.learning_rate * self._state.rate_scale
+    def _rate(self, step: int) -> float:
+        return self._pace.rate(step) * self._state.rate_scale * self._state.plateau_factor
 
     def _first_state(self) -> TrainingState:
         params = self.workers.params
-        params[...] = self.task.network.initial(self.spec.seed)
+        params[...] = self.task.network.initial(self.spec.seed, params.dtype)
         carried = {name: np.zeros_like(params) for name in self.spec.optimizer.carries}
-        return TrainingState(0, params, carried, no_sums(self.task.loss.scores))
+        nothing = no_sums(self.task.loss.scores)
+        pending = Gradient(np.zeros_like(params), nothing) if self.spec.accumulate > 1 else None
+        return TrainingState(0, params, carried, nothing, pending=pending)
 
     def _restored(self, state: TrainingState | None) -> TrainingState | None:
         """A state from a checkpoint, its parameters moved to where the workers read them."""
@@ -200,7 +241,8 @@ class Trainer:
             raise error
         self._state = restored
         self._state.rate_scale = scale
-        self.outbox.post(RolledBack(diverged, restored.step, self._rate(), str(error)))
+        rate = self.spec.learning_rate * scale  # before the schedule, so that a later one is always smaller
+        self.outbox.post(RolledBack(diverged, restored.step, rate, str(error)))
         self._epoch_began = time.monotonic()
         self._save()
 

@@ -16,10 +16,11 @@ from typing import TypeVar
 import numpy as np
 
 from service.training.optimizers import Carried, Optimizer
+from service.training.regularization import Regularization
 from service.training.state import ADVICE, Diverged, first_broken
 from worker.arrays import Array
 from worker.blocks import Block, merges
-from worker.gradient import Sums
+from worker.gradient import Gradient, Sums
 from worker.network import Network
 
 SLICE = 65_536
@@ -27,6 +28,9 @@ SLICE = 65_536
 
 SHARED_FROM = 1_000_000
 """Parameters from which two threads are faster than one (measured: docs/architecture.md)."""
+
+DOT = 8_192
+"""Elements in one product whose last bits matter. BLAS would share more than 10,000 among its threads."""
 
 T = TypeVar("T")
 
@@ -45,56 +49,102 @@ class Mean:
 class Update:
     """Averages and updates vectors of one length, whose first `learned` elements are learned, and the others kept."""
 
-    def __init__(self, parameters: int, dtype: np.dtype[np.floating], learned: int | None = None) -> None:
+    def __init__(
+        self,
+        parameters: int,
+        dtype: np.dtype[np.floating],
+        learned: int | None = None,
+        regularization: Regularization | None = None,
+        weights: Sequence[slice] = (),
+    ) -> None:
+        """`weights` are the parts of the vectors that the regularization counts as weights."""
         self._learned = parameters if learned is None else learned
+        self._regularization = regularization or Regularization()
+        self._regularizes = self._regularization != Regularization()
         self._slices = [
             slice(start, min(start + SLICE, end))
             for begin, end in ((0, self._learned), (self._learned, parameters))
             for start in range(begin, end, SLICE)
         ]
+        penalised = weights if self._regularization.penalises else ()
+        self._weights = {part.start: _within(part, penalised) for part in self._slices}
         self._threads = min(2, os.cpu_count() or 1) if parameters >= SHARED_FROM else 1
         self._executor = ThreadPoolExecutor(self._threads - 1) if self._threads > 1 else None
         self._scratch = [np.empty(min(SLICE, parameters), dtype) for _ in range(self._threads)]
 
-    def average(self, blocks: Sequence[Block], shards: int) -> Mean:
+    def average(self, blocks: Sequence[Block], shards: int, pending: Gradient | None = None) -> Mean:
         """The mean of what all shards together brought; the blocks' vectors are used up.
 
         Blocks are added in the tree over shards and divided once, by the weight of all rows. Averaging the shards'
         means instead would weigh a row by the size of its shard. Statistics know no weights: each row counts once.
+
+        What is `pending` from steps before is part of the mean, and its vector is zeros then. The sums that are
+        returned are those of this step alone.
         """
-        by_first = {block.first: block.total for block in blocks}
-        additions, _ = merges(((block.first, block.width) for block in blocks), shards)
-        sums = {first: total.sums for first, total in by_first.items()}
-        for left, right in additions:
-            sums[left] = sums[left] + sums[right]
-        pairs = [(by_first[left].vector, by_first[right].vector) for left, right in additions]
-        mean = by_first[0].vector
-        share, share_of_kept = (1 / divisor if divisor else 0.0 for divisor in (sums[0].weight, sums[0].count))
+        mean, sums, pairs = _tree(blocks, shards)
+        rows = pending.sums + sums if pending else sums
+        share, share_of_kept = (1 / divisor if divisor else 0.0 for divisor in (rows.weight, rows.count))
 
         def add_and_divide(part: slice, _scratch: Array) -> float:
             for left, right in pairs:
                 left[part] += right[part]
             piece = mean[part]
+            if pending:
+                piece += pending.vector[part]
+                pending.vector[part] = 0
             if part.start >= self._learned:
                 piece *= share_of_kept
                 return 0.0
             piece *= share
+            return self._squared(piece)
+
+        return Mean(mean, sums, math.fsum(_finite(self._each(add_and_divide))))
+
+    def accumulate(self, blocks: Sequence[Block], shards: int, pending: Gradient) -> Mean:
+        """Adds what all shards brought to what is pending, in place, and divides nothing. Returns the new sum."""
+        total, sums, pairs = _tree(blocks, shards)
+
+        def add(part: slice, _scratch: Array) -> float:
+            for left, right in pairs:
+                left[part] += right[part]
+            piece = pending.vector[part]
+            piece += total[part]
             return float(np.dot(piece, piece))
 
-        return Mean(mean, sums[0], math.fsum(_finite(self._each(add_and_divide))))
+        return Mean(pending.vector, sums, math.fsum(_finite(self._each(add))))
 
     def apply(self, optimizer: Optimizer, params: Array, mean: Mean, carried: Carried, rate: float, step: int) -> None:
-        """Takes a step, in place."""
+        """Makes update number `step`, in place."""
+        regularization = self._regularization
+        scale = regularization.scale(self._norm(mean))
 
         def update(part: slice, scratch: Array) -> None:
             piece = mean.vector[part]
             if part.start >= self._learned:
                 params[part] += piece
                 return
+            if self._regularizes:
+                weights = self._weights[part.start]
+                regularization.prepare(params[part], piece, weights, scale, rate, scratch)
             vectors = {name: vector[part] for name, vector in carried.items()}
             optimizer.update(params[part], piece, vectors, rate, step, scratch[: len(piece)])
 
         self._each(update)
+
+    def _squared(self, piece: Array) -> float:
+        """|piece|^2; with the same bits on any number of threads of BLAS, where something follows from it."""
+        if self._regularization.clip_norm is None:
+            return float(np.dot(piece, piece))
+        parts = [piece[start : start + DOT] for start in range(0, len(piece), DOT)]
+        return math.fsum(_finite([float(np.dot(part, part)) for part in parts]))
+
+    def _norm(self, mean: Mean) -> float:
+        """Of what is learned; also where its square is too large to be a number, if something follows from it."""
+        if math.isfinite(mean.squared_norm) or self._regularization.clip_norm is None:
+            return math.sqrt(mean.squared_norm)
+        learned = [mean.vector[part] for part in self._slices if part.start < self._learned]
+        largest = max(float(np.abs(piece).max()) for piece in learned)
+        return largest * math.sqrt(math.fsum(self._squared(piece / largest) for piece in learned))
 
     def _each(self, work: Callable[[slice, Array], T]) -> list[T]:
         """Does some work on every slice; the results in order."""
@@ -123,6 +173,32 @@ def check_finite(mean: Mean, network: Network, step: int) -> None:
         f"{where} is NaN or infinite in step {step + 1} (the mean loss there: {mean.sums.mean_loss:g}); "
         f"the step was not applied. {ADVICE}"
     )
+
+
+def weights_of(network: Network) -> list[slice]:
+    """The parts of a network's vector that are weights: what is learned and has two or more axes."""
+    return [
+        slice(slot.offset, slot.offset + slot.size)
+        for slot in network.slots
+        if not slot.parameter.kept and len(slot.parameter.shape) >= 2
+    ]
+
+
+def _tree(blocks: Sequence[Block], shards: int) -> tuple[Array, Sums, list[tuple[Array, Array]]]:
+    """How blocks are added: where the sum of all comes to lie, the sums, and the vectors to add to which, in order."""
+    by_first = {block.first: block.total for block in blocks}
+    additions, _ = merges(((block.first, block.width) for block in blocks), shards)
+    sums = {first: total.sums for first, total in by_first.items()}
+    for left, right in additions:
+        sums[left] = sums[left] + sums[right]
+    pairs = [(by_first[left].vector, by_first[right].vector) for left, right in additions]
+    return by_first[0].vector, sums[0], pairs
+
+
+def _within(part: slice, ranges: Sequence[slice]) -> list[slice]:
+    """What of some ranges lies within a part, counted from its start."""
+    cut = [(max(one.start, part.start), min(one.stop, part.stop)) for one in ranges]
+    return [slice(start - part.start, stop - part.start) for start, stop in cut if start < stop]
 
 
 def _finite(squares: list[float]) -> list[float]:

@@ -70,7 +70,7 @@ def parse(message: Message, cls: type[T], path: str, violations: Violations) -> 
 
 def fill_kind(message: Message, value: Any, kinds: Kinds) -> None:
     """Sets the oneof "kind" of a message from a dataclass."""
-    kind = next(name for name, cls in kinds.items() if isinstance(value, cls))
+    kind = next(name for name, cls in kinds.items() if type(value) is cls)
     fill(getattr(message, kind), value)
 
 

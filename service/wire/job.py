@@ -77,8 +77,9 @@ def progress_message(job: Job, progress: Progress) -> pb.TrainingProgress:
         training_loss=progress.training_loss if progress.step else epoch.training_loss if epoch else 0.0,
         validation_loss=epoch.validation_loss if epoch else None,
         validation_accuracy=epoch.validation_accuracy if epoch else None,
-        learning_rate=job.rolled_back.learning_rate if job.rolled_back else job.spec.learning_rate,
+        learning_rate=job.learning_rate(progress),
         worker_failures=job.worker_failures,
+        best_epoch=epoch.best_epoch if epoch else 0,
     )
     if workers := job.workers(progress):
         message.samples_per_second, message.workers = progress.samples_per_second, workers
@@ -110,6 +111,7 @@ def event_message(job_id: str, record: Record) -> pb.TrainingEvent:
                     validation_accuracy=epoch.validation_accuracy,
                     learning_rate=epoch.learning_rate,
                     duration_seconds=epoch.duration_seconds,
+                    best_epoch=epoch.best_epoch,
                 )
             )
         case CheckpointSaved(step):
@@ -126,7 +128,7 @@ def event_message(job_id: str, record: Record) -> pb.TrainingEvent:
 
 
 def _reason(state: State) -> str:
-    return state.reason if isinstance(state, Queued | WaitingForWorkers) else ""
+    return state.reason if isinstance(state, Queued | WaitingForWorkers | Succeeded) else ""
 
 
 def _error(state: State) -> pb.JobError | None:
@@ -144,4 +146,5 @@ def _result(job_id: str, state: State) -> pb.TrainingResult | None:
         validation_loss=state.validation_loss,
         validation_accuracy=state.validation_accuracy,
         duration_seconds=state.duration_seconds,
+        epoch=state.epoch,
     )

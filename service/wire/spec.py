@@ -4,11 +4,10 @@ from typing import Any
 
 from chainrule.v1 import training_job_pb2 as pb
 from service.errors import Violations
-from service.jobs.spec import JobSpec, OnDivergence
-from service.training.optimizers import OPTIMIZERS, SINGLE, Adam, Optimizer, is_positive_single
-from service.wire.fields import fill_kind, parse_kind
+from service.jobs.spec import JobSpec, OnDivergence, Precision
 from service.wire.names import parse_name
 from service.wire.network import loss_message, network_message, parse_layers, parse_loss
+from service.wire.optimizer import early_stopping_message, optimizer_message, parse_early_stopping, parse_optimization
 from worker.feedback import CreditAssignment
 
 LARGEST = 1_000_000
@@ -29,10 +28,7 @@ def parse_spec(message: pb.TrainingJobSpec, path: str) -> JobSpec:
         violations.add(f"{path}.data.shuffle_window", f"is {data.shuffle_window}; must be 0, for all rows, or more")
     layers = parse_layers(message.network, f"{path}.network", violations)
     loss = parse_loss(message.loss, f"{path}.loss", violations)
-    optimizer = _parse_optimizer(message.optimizer, f"{path}.optimizer", violations)
-    rate = _given(message.optimizer, "learning_rate", optimizer.default_learning_rate)
-    if not is_positive_single(rate):
-        violations.add(f"{path}.optimizer.learning_rate", f"is {rate:g}; must be above 0, and {SINGLE}")
+    optimization = parse_optimization(message.optimizer, f"{path}.optimizer", violations)
 
     def whole(field: str, default: int, largest: int, limit: str = "", least: int = 1) -> int:
         value = int(_given(message, field, default))
@@ -59,6 +55,12 @@ def parse_spec(message: pb.TrainingJobSpec, path: str) -> JobSpec:
     if policy is None:
         violations.add(f"{path}.on_divergence", f"has the unknown value {message.on_divergence}; FAIL or ROLLBACK")
     credit = _parse_credit_assignment(message.credit_assignment, f"{path}.credit_assignment", violations)
+    precision = {0: Precision.FLOAT32, 1: Precision.FLOAT32, 2: Precision.FLOAT64}.get(message.precision)
+    if precision is None:
+        violations.add(f"{path}.precision", f"has the unknown value {message.precision}; FLOAT32 or FLOAT64")
+    early_stopping = parse_early_stopping(message, path, violations)
+    if fraction == 0:
+        _refuse_without_validation(message, path, violations)
     violations.raise_any()
     assert loss is not None  # noqa: S101 - a missing one was noted
     return JobSpec(
@@ -68,8 +70,7 @@ def parse_spec(message: pb.TrainingJobSpec, path: str) -> JobSpec:
         validation_fraction=fraction,
         layers=layers,
         loss=loss,
-        optimizer=optimizer,
-        learning_rate=rate,
+        **optimization._asdict(),
         epochs=epochs,
         batch_size=batch_size,
         shards=shards,
@@ -85,12 +86,14 @@ def parse_spec(message: pb.TrainingJobSpec, path: str) -> JobSpec:
         weight_column=data.weight_column,
         padding=message.network.padding if message.network.HasField("padding") else None,
         credit_assignment=credit,
+        early_stopping=early_stopping,
+        precision=precision or Precision.FLOAT32,
     )
 
 
 def spec_message(spec: JobSpec) -> pb.TrainingJobSpec:
     """The message for a specification; parsing it gives the specification back."""
-    message = pb.TrainingJobSpec(
+    return pb.TrainingJobSpec(
         data=pb.TrainingData(
             dataset=f"datasets/{spec.dataset}",
             input_column=spec.input_column,
@@ -101,7 +104,7 @@ def spec_message(spec: JobSpec) -> pb.TrainingJobSpec:
         ),
         network=network_message(spec.layers, spec.padding),
         loss=loss_message(spec.loss),
-        optimizer=pb.Optimizer(learning_rate=spec.learning_rate),
+        optimizer=optimizer_message(spec),
         epochs=spec.epochs,
         batch_size=spec.batch_size,
         shards=spec.shards,
@@ -113,15 +116,20 @@ def spec_message(spec: JobSpec) -> pb.TrainingJobSpec:
         on_divergence=pb.TrainingJobSpec.OnDivergence.Value(spec.on_divergence.value),
         checkpoints=pb.CheckpointRetention(keep_last=spec.keep_last, keep_best=spec.keep_best),
         credit_assignment=pb.TrainingJobSpec.CreditAssignment.Value(spec.credit_assignment.value),
+        early_stopping=early_stopping_message(spec.early_stopping),
+        precision=pb.TrainingJobSpec.Precision.Value(spec.precision.value),
     )
-    fill_kind(message.optimizer, spec.optimizer, OPTIMIZERS)
-    return message
 
 
-def _parse_optimizer(message: pb.Optimizer, path: str, violations: Violations) -> Optimizer:
-    if message.WhichOneof("kind") is None:
-        return Adam()
-    return parse_kind(message, OPTIMIZERS, path, violations) or Adam()
+def _refuse_without_validation(message: pb.TrainingJobSpec, path: str, violations: Violations) -> None:
+    """Notes what looks at held-out rows, where there are none."""
+    follows = message.optimizer.schedule.WhichOneof("kind") == "reduce_on_plateau"
+    for field, asked in (
+        ("early_stopping", message.HasField("early_stopping")),
+        ("optimizer.schedule.reduce_on_plateau", follows),
+    ):
+        if asked:
+            violations.add(f"{path}.{field}", "looks at held-out rows; data.validation_fraction must be above 0")
 
 
 def _parse_credit_assignment(value: int, path: str, violations: Violations) -> CreditAssignment:

@@ -31,10 +31,12 @@ def make(exchange: str, request: pytest.FixtureRequest) -> Make:
     """Makes workers of each kind, for a task, their number, and data."""
     if exchange != "local":
         crew = request.getfixturevalue("crew")
-        return lambda task, count, data=DATA: working(crew, task, count, exchange, data=data)
+        return lambda task, count, data=DATA, dtype=np.float32: working(
+            crew, task, count, exchange, data=data, dtype=dtype
+        )
 
-    def local(task: Task, count: int, data: Data = DATA) -> AbstractContextManager[Any]:
-        workers = LocalWorkers(task, data, count)
+    def local(task: Task, count: int, data: Data = DATA, dtype: type = np.float32) -> AbstractContextManager[Any]:
+        workers = LocalWorkers(task, data, count, dtype)
         workers.params[:] = PARAMS
         return closing(workers)
 
@@ -106,6 +108,15 @@ def test_what_the_trainer_writes_between_two_steps_is_what_workers_read(make: Ma
                 block.total.vector[:] = np.nan
             workers.params[:] = PARAMS * np.float32(step)
         assert total(workers.evaluate(), TASK) == evaluated(TASK, workers.params)
+
+
+def test_in_double_precision(make: Make) -> None:
+    params = PARAMS.astype(np.float64) / 3
+    with make(TASK, 2, dtype=np.float64) as workers:
+        workers.params[:] = params
+        for step in (0, 3):
+            assert total(workers.gradients(step), TASK) == expected(TASK, step, params)
+        assert total(workers.evaluate(), TASK) == evaluated(TASK, params)
 
 
 def asked(workers: ClosingWorkers) -> object:

@@ -6,6 +6,7 @@ from itertools import count as counter
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import ray
 from threadpoolctl import threadpool_limits
 
@@ -42,6 +43,7 @@ def working(
     data: Data = DATA,
     patience: Patience | None = None,
     fewest: int = 1,
+    dtype: npt.DTypeLike = np.float32,
 ) -> Iterator[RayWorkers]:
     """Workers that have joined, and share memory, or don't, or some of them; their parameters are PARAMS.
 
@@ -51,7 +53,7 @@ def working(
     prefix = f"{PREFIX}{next(_numbers)}-"
     columns = (stored(data.inputs), stored(data.targets))
     lent = {number: crew.pop() for number in range(count)}
-    workers = RayWorkers(task, columns, (fewest, max(count, 1)), prefix, patience or Patience())
+    workers = RayWorkers(task, columns, (fewest, max(count, 1)), prefix, patience or Patience(), dtype)
     try:
         workers.params[:] = PARAMS if task.network.size == len(PARAMS) else 0
         near = {SHARED: count, OBJECTS: 0, MIXED: 1}[exchange]

@@ -66,8 +66,8 @@ MISTAKES = [
         'network.layers[0].dense: has no field "unit"; did you mean units?',
     ),
     (
-        DATA + "network: {layers: [{lstm: {}}]}",
-        'network.layers[0]: has no field "lstm"; there are dense, relu, tanh, sigmoid',
+        DATA + "network: {layers: [{perceptron: {}}]}",
+        'network.layers[0]: has no field "perceptron"; there are dense, relu, tanh, sigmoid',
     ),
     (
         DATA + "network: {layers: [{relu: {slope: 1}}]}",

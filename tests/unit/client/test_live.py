@@ -5,8 +5,16 @@ import io
 from rich.console import Console
 
 from chainrule.cli.live import LiveView, draw
+from chainrule.cli.result import summary
 from chainrule.cli.story import seconds_left, take
-from chainrule.v1.training_job_pb2 import TrainingJob, TrainingJobSpec, TrainingProgress
+from chainrule.v1.training_job_pb2 import (
+    StateChanged,
+    TrainingEvent,
+    TrainingJob,
+    TrainingJobSpec,
+    TrainingProgress,
+    TrainingResult,
+)
 from tests.unit.client.fakes import SHA256, story
 
 FOOTER = "Ctrl-C cancels the job"
@@ -67,6 +75,14 @@ def test_the_story_of_a_job_adds_up() -> None:
     assert (job.progress.epoch, job.progress.step, job.progress.validation_accuracy) == (2, 20, 0.97)
     take(job, TrainingProgress(step=7))
     assert job.progress == TrainingProgress(step=7)
+
+
+def test_a_job_that_stopped_early_took_all_the_steps_it_was_to_take() -> None:
+    job = TrainingJob(progress=TrainingProgress(step=8, total_steps=20, samples_per_second=1.0, samples=80))
+    change = StateChanged(state=TrainingJob.SUCCEEDED, reason="stopped early", result=TrainingResult(epoch=1))
+    take(job, TrainingEvent(number=6, state_changed=change))
+    assert (job.progress.total_steps, seconds_left(job.progress)) == (8, 0)
+    assert "stopped early" in summary(job)
 
 
 def test_the_view_draws_itself_on_a_terminal() -> None:

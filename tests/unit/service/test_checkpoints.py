@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from hypothesis.extra import numpy as arrays
 from service.jobs.job import EpochCompleted, RolledBack
 from service.training.checkpoints import Checkpoints
 from service.training.state import TrainingState
+from service.training.stopping import Streak
 from tests.unit.service.full_disk import largest_file
-from worker.gradient import Sums
+from worker.gradient import Gradient, Sums
 
 
 def state(step: int = 1, size: int = 5) -> TrainingState:
@@ -27,7 +29,12 @@ def state(step: int = 1, size: int = 5) -> TrainingState:
 
 def assert_same(one: TrainingState | None, other: TrainingState) -> None:
     assert one is not None
-    assert replace(one, params=None, carried={}) == replace(other, params=None, carried={})  # type: ignore[arg-type]
+    changes: Any = {"params": None, "carried": {}, "pending": None}
+    assert replace(one, **changes) == replace(other, **changes)
+    assert (one.pending is None) == (other.pending is None)
+    if one.pending and other.pending:
+        assert one.pending.sums == other.pending.sums
+        assert one.pending.vector.tobytes() == other.pending.vector.tobytes()
     for a, b in ((one.params, other.params), *((one.carried[n], other.carried[n]) for n in other.carried)):
         assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
     assert one.carried.keys() == other.carried.keys()
@@ -50,7 +57,10 @@ def file_of(directory: Path, step: int) -> Path:
 vectors = arrays.arrays(np.float32, st.integers(1, 20), elements=st.floats(width=32))
 finite = st.floats(allow_nan=False, allow_infinity=False)
 counts = st.integers(0, 10**12)
-epochs = st.builds(EpochCompleted, counts, counts, finite, finite | st.none(), finite, st.none(), finite, finite)
+streaks = st.builds(Streak, finite | st.just(math.inf), counts)
+epochs = st.builds(
+    EpochCompleted, counts, counts, finite, finite | st.none(), finite, st.none(), finite, finite, counts
+)
 roll_backs = st.builds(RolledBack, counts, counts, finite, st.text(st.characters(codec="utf-8")))
 
 
@@ -63,11 +73,14 @@ roll_backs = st.builds(RolledBack, counts, counts, finite, st.text(st.characters
         finite,
         st.dictionaries(st.sampled_from(("accuracy", "other")), st.floats(0, 1e9)),
         st.integers(0, 10**15),
-        st.floats(0, 1e15),
+        finite,
     ),
     st.floats(0, 1),
     finite | st.just(math.inf),
     st.lists(epochs | roll_backs, max_size=4).map(tuple),
+    epochs | st.none(),
+    st.tuples(streaks, streaks, st.floats(0, 1)),
+    st.none() | st.builds(Gradient, vectors, st.builds(Sums, finite, st.just({}), counts, finite)),
 )
 def test_every_bit_comes_back(
     tmp_path_factory: pytest.TempPathFactory,
@@ -78,8 +91,12 @@ def test_every_bit_comes_back(
     rate_scale: float,
     best_loss: float,
     unacknowledged: tuple[EpochCompleted | RolledBack, ...],
+    best_epoch: EpochCompleted | None,
+    plateaus: tuple[Streak, Streak, float],
+    pending: Gradient | None,
 ) -> None:
-    before = TrainingState(step, params, carried, epoch, rate_scale, best_loss, unacknowledged)  # type: ignore[arg-type]
+    told = (rate_scale, best_loss, unacknowledged, best_epoch, *plateaus)
+    before = TrainingState(step, params, carried, epoch, *told, pending)  # type: ignore[arg-type]
     directory = tmp_path_factory.mktemp("job")
     Checkpoints(directory).save(before)
     assert_same(Checkpoints(directory).load(), before)

@@ -108,3 +108,14 @@ def test_the_fingerprint_is_of_the_numbers() -> None:
     for same in (numbers, numbers.astype(">f4"), np.repeat(numbers, 2)[::2]):
         assert parameters_sha256(same) == expected
     assert parameters_sha256(-numbers) != expected
+    doubles = hashlib.sha256(np.arange(3, dtype="<f8").tobytes()).hexdigest()
+    for same in (numbers.astype(np.float64), numbers.astype(">f8")):
+        assert parameters_sha256(same) == doubles
+
+
+def test_one_of_double_precision_keeps_every_digit(tmp_path: Path) -> None:
+    params = NETWORK.initial(4, np.float64)
+    made = Models(tmp_path).add("model-a", NETWORK, layers_json(SPEC), params, (0.25, None), NOON)
+    tensors = load_file(tmp_path / "model-a" / FILE)
+    np.testing.assert_array_equal(np.concatenate([tensors[slot.name].ravel() for slot in NETWORK.slots]), params)
+    assert made.parameters_sha256 == hashlib.sha256(params.astype("<f8").tobytes()).hexdigest()

@@ -27,17 +27,18 @@ from service.jobs.job import (
 )
 from service.jobs.jobs import Jobs
 from service.jobs.scheduler import Scheduler, Share
-from service.jobs.spec import JobSpec
+from service.jobs.spec import JobSpec, Precision
 from service.models.registry import Models, parameters_sha256
 from service.training.outbox import Posted
 from service.training.runner import MOST_RESTARTS, Runner
 from service.training.session import Halted, News, Order, Training
+from service.training.stopping import EarlyStopping
 from service.training.timing import Timing
 from service.training.trainer import Policy
 from service.wire.job import layers_json
 from tests.unit.service.examples import INPUTS, SPEC, TARGETS, jobs_in, spec
 from tests.unit.service.stories import EPOCH
-from tests.unit.service.training_run import BITS, EPOCHS
+from tests.unit.service.training_run import BITS, EPOCHS, undisturbed
 from tests.unit.service.unreliable import DyingCluster, GatedCluster
 from tests.unit.service.waiting import eventually
 from worker.task import Data
@@ -103,6 +104,27 @@ def test_a_job_runs_to_its_end(tmp_path: Path) -> None:
         assert_well(made, of)
         assert of.states(made.id) == ["QUEUED", "STARTING", "RUNNING", "SUCCEEDED"]
         assert made.steps(of.jobs.progress(made.id)) == 12
+
+
+def test_a_job_that_stops_early_gives_its_best_model_and_says_so(tmp_path: Path) -> None:
+    early = spec(learning_rate=0.9, epochs=12, early_stopping=EarlyStopping(2), precision=Precision.FLOAT64)
+    _, epochs = undisturbed(replace(early, early_stopping=None))
+    with service(tmp_path, LocalCluster()) as of:
+        made = of.run(of.create(early))
+        state = made.state
+        assert isinstance(state, Succeeded)
+        bits, _ = undisturbed(replace(early, early_stopping=None, epochs=state.epoch))
+        assert state.parameters_sha256 == parameters_sha256(np.frombuffer(bits, np.float64))
+        assert (state.validation_loss, state.training_loss) == (
+            epochs[state.epoch - 1].validation_loss,
+            epochs[state.epoch - 1].training_loss,
+        )
+        told = of.epochs(made.id)
+        assert state.epoch == len(told) - 2 < 10
+        assert state.reason.startswith(f"stopped early at epoch {len(told)}: best validation loss")
+        assert made.total_steps == made.steps(of.jobs.progress(made.id)) == 4 * len(told)
+        with jobs_in(of.directory) as restarted:
+            assert restarted.get(made.id) == made
 
 
 @dataclass

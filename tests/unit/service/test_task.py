@@ -10,8 +10,11 @@ import pytest
 from service.data.columns import describe
 from service.data.datasets import Dataset
 from service.errors import InvalidArgument
-from service.jobs.spec import JobSpec
-from service.training.task import make_task
+from service.jobs.spec import JobSpec, Precision
+from service.training.optimizers import Adam
+from service.training.schedules import ReduceOnPlateau, Schedule
+from service.training.stopping import EarlyStopping
+from service.training.task import make_task, memory_bytes
 from tests.unit.service.examples import FEATURES, INPUTS, NOON, SPEC, TARGETS, spec, task
 from worker.arrays import Array
 from worker.feedback import CreditAssignment
@@ -135,6 +138,30 @@ MISFITS: list[tuple[JobSpec, Dataset, str, str]] = [
         "data.validation_fraction",
         "must be 0, since the dataset has a single row",
     ),
+    (
+        spec(early_stopping=EarlyStopping(score="luck")),
+        FLOWERS,
+        "early_stopping.score",
+        "is 'luck'; the scores that come with this loss: accuracy",
+    ),
+    (
+        replace(REGRESSION, layers=(Dense(1),), early_stopping=EarlyStopping(score="accuracy")),
+        FLOWERS,
+        "early_stopping.score",
+        "is 'accuracy'; the scores that come with this loss: none",
+    ),
+    (
+        spec(early_stopping=EarlyStopping(), validation_fraction=0.001),
+        FLOWERS,
+        "data.validation_fraction",
+        "holds out no row of this dataset, but the job depends on such rows",
+    ),
+    (
+        spec(schedule=Schedule(ReduceOnPlateau()), validation_fraction=0.001),
+        FLOWERS,
+        "data.validation_fraction",
+        "holds out no row of this dataset, but the job depends on such rows",
+    ),
 ]
 
 
@@ -169,8 +196,17 @@ def test_all_that_does_not_fit_is_named_at_once() -> None:
         (replace(REGRESSION, layers=(Dense(1),)), FLOWERS),
         (replace(REGRESSION, layers=(Dense(FEATURES), ReLU()), target_column="x"), FLOWERS),
         (spec(batch_size=10**6, shards=1024), FLOWERS),
+        (spec(precision=Precision.FLOAT64), dataset(x=INPUTS.astype(np.float64) * 1e300, y=TARGETS)),
+        (spec(early_stopping=EarlyStopping(score="accuracy")), FLOWERS),
     ],
 )
 def test_what_fits(of: JobSpec, data: Dataset) -> None:
     made = make_task(of, data, "spec")
     assert made == task(of, data.rows)
+
+
+def test_the_memory_is_that_of_all_vectors() -> None:
+    """Parameters, mean, three shards, and what the optimizer carries; and the sum that is pending."""
+    size = task().network.size
+    assert memory_bytes(task(), SPEC) == 4 * size * 6
+    assert memory_bytes(task(), spec(optimizer=Adam(), accumulate=2, precision=Precision.FLOAT64)) == 8 * size * 8

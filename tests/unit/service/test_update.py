@@ -1,6 +1,7 @@
 """The two passes of a step: average, check, apply. However they are cut, the bits are the same."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -128,6 +129,35 @@ def test_slices_and_threads_do_not_show(optimizer: Optimizer) -> None:
         assert params.tobytes() == whole.tobytes()
         for name in optimizer.carries:
             assert carried[name].tobytes() == of_whole[name].tobytes()
+
+
+@pytest.mark.parametrize("parameters", [7, LARGE], ids=["a slice", "two threads"])
+def test_what_is_pending_is_part_of_the_mean(parameters: int) -> None:
+    """The sums of two steps before and of this one, divided once: by weights what is learned, by rows what is kept."""
+    learned = parameters - 3
+    update = Update(parameters, np.dtype(np.float32), learned)
+    of_steps = [
+        [
+            Gradient(term.vector, replace(term.sums, weight=term.sums.count / 2))
+            for term in gradients(parameters, shards)
+        ]
+        for shards in (3, 2, 4)
+    ]
+    pending = Gradient(np.zeros(parameters, np.float32), Sums(0.0, {}, 0, 0.0))
+    for terms in of_steps[:2]:
+        total = update.accumulate(cut(terms, [0] * len(terms)), len(terms), pending)
+        pending = Gradient(pending.vector, pending.sums + total.sums)
+        assert total.sums == tree_sum([term.sums for term in terms])
+        assert total.squared_norm == pytest.approx(np.square(pending.vector.astype(float)).sum(), rel=1e-4)
+    mean = update.average(cut(of_steps[2], [0, 1, 0, 1]), 4, pending)
+    first, second, last = map(tree_sum, of_steps)
+    whole = last.vector + (first.vector + second.vector)
+    rows = first.sums.count + second.sums.count + last.sums.count
+    whole[:learned] *= np.float32(2 / rows)
+    whole[learned:] *= np.float32(1 / rows)
+    assert mean.vector.tobytes() == whole.tobytes()
+    assert mean.sums == last.sums
+    assert not pending.vector.any()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

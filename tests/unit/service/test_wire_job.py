@@ -7,12 +7,12 @@ import pytest
 from google.protobuf import json_format
 
 from chainrule.v1 import training_job_pb2 as pb
-from service.jobs.job import Progress, Running, Starting, State, StateChanged, WorkerLost
+from service.jobs.job import Progress, Running, Starting, State, StateChanged, WorkerLost, advance
 from service.jobs.store import Record
 from service.wire.job import event_message, job_message, progress_message
 from service.wire.spec import spec_message
 from tests.unit.service.examples import NOON, SPEC, job
-from tests.unit.service.stories import CHANGES, EPOCH, FAILED, HAPPENINGS, SUCCEEDED, job_in
+from tests.unit.service.stories import CHANGES, EPOCH, FAILED, HAPPENINGS, ROLLED_BACK, SUCCEEDED, job_in
 
 
 @pytest.mark.parametrize("state", CHANGES, ids=lambda state: state.kind)
@@ -64,7 +64,7 @@ def test_other_events() -> None:
 
 def test_a_job() -> None:
     made = job(StateChanged(Starting()), StateChanged(Running()), EPOCH, WorkerLost(0, 5, "gone"))
-    progress = progress_message(made, Progress(6, 0.45, 123.0, 2))
+    progress = progress_message(made, Progress(6, 0.45, 123.0, 2, learning_rate=0.025))
     shown = json_format.MessageToDict(job_message(made, progress, ""), preserving_proto_field_name=True)
     assert shown.pop("spec") == json_format.MessageToDict(spec_message(SPEC), preserving_proto_field_name=True)
     assert shown == {
@@ -78,7 +78,7 @@ def test_a_job() -> None:
             "samples": str(24 + 14),
             "training_loss": 0.45,
             "validation_loss": 0.6,
-            "learning_rate": 0.05,
+            "learning_rate": 0.025,
             "samples_per_second": 123.0,
             "workers": 2,
             "worker_failures": "1",
@@ -94,6 +94,28 @@ def test_progress_after_a_restart_is_that_of_the_events() -> None:
     sent = progress_message(made, Progress())
     assert (sent.step, sent.samples, sent.training_loss, sent.workers) == (4, 24, 0.5, 0)
     assert not sent.HasField("validation_accuracy")
+
+
+def test_the_learning_rate_is_the_newest_that_is_known() -> None:
+    made = job(StateChanged(Starting()), StateChanged(Running()))
+    assert progress_message(made, Progress()).learning_rate == SPEC.learning_rate
+    made = advance(made, EPOCH, NOON)
+    assert progress_message(made, Progress()).learning_rate == EPOCH.learning_rate
+    made = advance(made, replace(ROLLED_BACK, learning_rate=0.0125), NOON)
+    assert progress_message(made, Progress()).learning_rate == 0.0125
+    made = advance(made, replace(EPOCH, epoch=2, step=8, learning_rate=0.0075, best_epoch=1), NOON)
+    sent = progress_message(made, Progress())
+    assert (sent.learning_rate, sent.best_epoch) == (0.0075, 1)
+    assert progress_message(made, Progress(9, learning_rate=0.003)).learning_rate == 0.003
+
+
+def test_a_job_that_stopped_early_took_all_its_steps() -> None:
+    reason = "stopped early at epoch 1: best validation loss 0.6 at epoch 1"
+    ended = replace(SUCCEEDED, epoch=1, reason=reason)
+    made = job(StateChanged(Starting()), StateChanged(Running()), EPOCH, StateChanged(ended))
+    sent = job_message(made, progress_message(made, Progress()), "")
+    assert (sent.state_reason, sent.result.epoch) == (reason, 1)
+    assert (sent.progress.step, sent.progress.total_steps) == (4, 4)
 
 
 def test_who_has_no_workers_shows_none() -> None:

@@ -6,76 +6,32 @@ from typing import Any
 
 import pytest
 from google.protobuf import json_format
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, settings
 
 from chainrule.v1 import training_job_pb2 as pb
 from service.errors import InvalidArgument
-from service.jobs.spec import JobSpec, OnDivergence
-from service.training.optimizers import Adam, Momentum, Sgd
+from service.jobs.spec import JobSpec, Precision
+from service.training.optimizers import Adagrad, Adam, AdamW, Momentum, RMSprop, Sgd
+from service.training.regularization import Regularization
+from service.training.schedules import (
+    ConstantRate,
+    CosineDecay,
+    ExponentialDecay,
+    OneCycle,
+    ReduceOnPlateau,
+    Schedule,
+    WarmUp,
+)
+from service.training.stopping import EarlyStopping
 from service.wire.job import spec_text
 from service.wire.spec import parse_spec, spec_message
-from tests.unit.worker.test_layers import CASES
-from worker.feedback import CreditAssignment
+from tests.unit.service.specifications import specs
 from worker.initializers import Initializer
-from worker.layers import Concatenate, Dense, Dropout, Layer, ReLU, Residual, Stack
-from worker.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
-
-decays = st.floats(0, 1, exclude_max=True)
-positive = st.floats(1e-37, 1e38)
-ids = st.from_regex(r"[a-z][a-z0-9-]{0,62}", fullmatch=True)
-initializers = st.sampled_from([each for each in Initializer if each is not Initializer.ONES])
-plain: st.SearchStrategy[Layer] = st.one_of(
-    st.builds(Dense, st.integers(1, 1_000_000), initializers),
-    st.builds(Dropout, decays),
-    st.sampled_from([case.layer for case in CASES]),
-)
+from worker.layers import Dense, ReLU
+from worker.losses import SoftmaxCrossEntropy
 
 
-def of_layers(inner: st.SearchStrategy[Layer]) -> st.SearchStrategy[Layer]:
-    some = st.lists(inner, max_size=3).map(tuple)
-    branches = st.lists(st.builds(Stack, some), min_size=2, max_size=3).map(tuple)
-    return st.builds(Residual, some.filter(bool), some) | st.builds(Concatenate, branches)
-
-
-layers: st.SearchStrategy[Layer] = st.recursive(plain, of_layers, max_leaves=5)
-
-
-@st.composite
-def specs(draw: st.DrawFn) -> JobSpec:
-    batch_size = draw(st.integers(1, 1_000_000))
-    losses: list[Loss] = [SoftmaxCrossEntropy(), MeanSquaredError()]
-    shards = draw(st.integers(1, min(batch_size, 1024)))
-    workers = draw(st.integers(1, shards))
-    return JobSpec(
-        dataset=draw(ids),
-        input_column=draw(st.text(min_size=1)),
-        target_column=draw(st.text(min_size=1)),
-        validation_fraction=draw(decays),
-        layers=tuple(draw(st.lists(layers, min_size=1, max_size=5))),
-        loss=draw(st.sampled_from(losses)),
-        optimizer=draw(
-            st.one_of(st.just(Sgd()), st.builds(Momentum, decays), st.builds(Adam, decays, decays, positive))
-        ),
-        learning_rate=draw(positive),
-        epochs=draw(st.integers(1, 1_000_000)),
-        batch_size=batch_size,
-        shards=shards,
-        workers=workers,
-        seed=draw(st.integers(0, 2**32 - 1)),
-        min_workers=draw(st.integers(1, workers)),
-        max_workers=draw(st.integers(workers, shards)),
-        priority=draw(st.integers(-100, 100)),
-        on_divergence=draw(st.sampled_from(OnDivergence)),
-        keep_last=draw(st.integers(1, 100)),
-        keep_best=draw(st.booleans()),
-        shuffle_window=draw(st.none() | st.integers(0, 2**40)),
-        weight_column=draw(st.text(max_size=3)),
-        padding=draw(st.none() | st.floats(-1, 1)),
-        credit_assignment=draw(st.sampled_from(CreditAssignment)),
-    )
-
-
+@settings(deadline=None, max_examples=60)
 @given(specs())
 def test_a_specification_comes_back(spec: JobSpec) -> None:
     assert parse_spec(spec_message(spec), "spec") == spec
@@ -135,6 +91,21 @@ def test_defaults_are_those_of_the_contract() -> None:
         ({"optimizer__momentum": {}}, {"optimizer": Momentum(0.9), "learning_rate": 0.01}),
         ({"optimizer__momentum__momentum": 0.0}, {"optimizer": Momentum(0.0)}),
         ({"optimizer__adam__beta1": 0.0}, {"optimizer": Adam(0.0, 0.999, 1e-8), "learning_rate": 0.001}),
+        ({"optimizer__adamw": {}}, {"optimizer": AdamW(0.9, 0.999, 1e-8, 0.01), "learning_rate": 0.001}),
+        ({"optimizer__rmsprop": {}}, {"optimizer": RMSprop(0.99, 1e-8, 0.0, centered=False), "learning_rate": 0.01}),
+        ({"optimizer__adagrad": {}}, {"optimizer": Adagrad(1e-10), "learning_rate": 0.01}),
+        ({"optimizer__momentum__nesterov": True}, {"optimizer": Momentum(0.9, nesterov=True)}),
+        ({"optimizer__schedule__cosine": {}}, {"schedule": Schedule(CosineDecay(0.0))}),
+        ({"optimizer__schedule__exponential": {}}, {"schedule": Schedule(ExponentialDecay(0.95))}),
+        ({"optimizer__schedule__one_cycle": {}}, {"schedule": Schedule(OneCycle(0.3, 0.04, 4e-6))}),
+        (
+            {"optimizer__schedule__reduce_on_plateau": {}},
+            {"schedule": Schedule(ReduceOnPlateau(0.1, 10, 0.0, 0.0))},
+        ),
+        ({"optimizer__schedule__warm_up__steps": 5}, {"schedule": Schedule(ConstantRate(), WarmUp(5, None, 0.0))}),
+        ({"optimizer__l2": 0.1}, {"regularization": Regularization(l2=0.1)}),
+        ({"early_stopping": {}}, {"early_stopping": EarlyStopping(5, 0.0, "")}),
+        ({"precision": pb.TrainingJobSpec.FLOAT64}, {"precision": Precision.FLOAT64}),
         ({"optimizer__learning_rate": 0.5}, {"optimizer": Adam(), "learning_rate": 0.5}),
         ({"data__validation_fraction": 0.0}, {"validation_fraction": 0.0}),
         ({"seed": 2**32 - 1}, {"seed": 2**32 - 1}),
@@ -246,6 +217,66 @@ WRONG: list[tuple[pb.TrainingJobSpec, str, str]] = [
         "credit_assignment",
         "has the unknown value 9; one of BACKPROPAGATION, FEEDBACK_ALIGNMENT, DIRECT_FEEDBACK_ALIGNMENT",
     ),
+    (message(optimizer__momentum__momentum=-0.5), "optimizer.momentum.momentum", "is -0.5; must be 0 up to, but not"),
+    (message(optimizer__rmsprop__decay=1.0), "optimizer.rmsprop.decay", "is 1; must be 0 up to, but not including, 1"),
+    (message(optimizer__rmsprop__momentum=2.0), "optimizer.rmsprop.momentum", "is 2; must be 0 up to, but not"),
+    (message(optimizer__rmsprop__epsilon=0.0), "optimizer.rmsprop.epsilon", "is 0; must be above 0"),
+    (message(optimizer__adagrad__epsilon=-1.0), "optimizer.adagrad.epsilon", "is -1; must be above 0"),
+    (message(optimizer__adamw__beta1=1.0), "optimizer.adamw.beta1", "is 1; must be 0 up to, but not including, 1"),
+    (message(optimizer__adamw__weight_decay=-1.0), "optimizer.adamw.weight_decay", "is -1; must be 0, or between"),
+    (
+        message(optimizer__adamw__weight_decay=200.0, optimizer__learning_rate=0.1),
+        "optimizer.adamw.weight_decay",
+        "is 200, which at a learning rate of 0.1 turns weights beyond 0; must be at most 10",
+    ),
+    (message(optimizer__adamw={}, optimizer__weight_decay=0.1), "optimizer.weight_decay", "can't be set with adamw"),
+    (message(optimizer__weight_decay=2000.0), "optimizer.weight_decay", "is 2000, which at a learning rate of 0.001"),
+    (message(optimizer__weight_decay=math.nan), "optimizer.weight_decay", "is nan; must be 0, or between"),
+    (message(optimizer__clip_norm=0.0), "optimizer.clip_norm", "is 0; must be above 0"),
+    (message(optimizer__clip_value=math.inf), "optimizer.clip_value", "is inf; must be above 0"),
+    (message(optimizer__l1=-0.1), "optimizer.l1", "is -0.1; must be 0, or between"),
+    (message(optimizer__l2=1e300), "optimizer.l2", "is 1e+300; must be 0, or between"),
+    (message(optimizer__accumulate=0), "optimizer.accumulate", "is 0; must be 1 to 1,000,000"),
+    (message(optimizer__accumulate=1_000_001), "optimizer.accumulate", "is 1000001; must be 1 to 1,000,000"),
+    (message(optimizer__schedule__step={}), "optimizer.schedule.step.every", "must be set, or milestones"),
+    (message(optimizer__schedule__step__every=0), "optimizer.schedule.step.every", "is 0; must be 1 to 1,000,000"),
+    (
+        changed(lambda m: m.optimizer.schedule.step.milestones.extend([3, 2])),
+        "optimizer.schedule.step.milestones",
+        "must ascend",
+    ),
+    (
+        message(optimizer__schedule__exponential__factor=0.0),
+        "optimizer.schedule.exponential.factor",
+        "is 0; must be above 0, up to 1",
+    ),
+    (message(optimizer__schedule__cosine__floor=2.0), "optimizer.schedule.cosine.floor", "is 2; must be 0 to 1"),
+    (
+        message(optimizer__schedule__one_cycle__rising=-1.0),
+        "optimizer.schedule.one_cycle.rising",
+        "is -1; must be 0 to",
+    ),
+    (
+        message(optimizer__schedule__reduce_on_plateau__patience=0),
+        "optimizer.schedule.reduce_on_plateau.patience",
+        "is 0; must be 1 to 1,000,000",
+    ),
+    (message(optimizer__schedule__warm_up={}), "optimizer.schedule.warm_up.steps", "must be set, or epochs"),
+    (message(optimizer__schedule__warm_up__epochs=-1.0), "optimizer.schedule.warm_up.epochs", "is -1; must be above 0"),
+    (
+        message(optimizer__schedule__one_cycle={}, optimizer__schedule__warm_up__steps=3),
+        "optimizer.schedule.warm_up",
+        "can't be set with one_cycle",
+    ),
+    (message(early_stopping__patience=0), "early_stopping.patience", "is 0; must be 1 to 1,000,000"),
+    (message(early_stopping__min_delta=-1.0), "early_stopping.min_delta", "is -1; must be 0, or between"),
+    (message(early_stopping={}, data__validation_fraction=0.0), "early_stopping", "looks at held-out rows; data."),
+    (
+        message(optimizer__schedule__reduce_on_plateau={}, data__validation_fraction=0.0),
+        "optimizer.schedule.reduce_on_plateau",
+        "looks at held-out rows; data.validation_fraction must be above 0",
+    ),
+    (message(precision=9), "precision", "has the unknown value 9; FLOAT32 or FLOAT64"),
     (message(epochs=0), "epochs", "is 0; must be 1 to 1,000,000"),
     (message(epochs=1_000_001), "epochs", "is 1000001; must be 1 to 1,000,000"),
     (message(batch_size=0), "batch_size", "is 0; must be 1 to 1,000,000"),

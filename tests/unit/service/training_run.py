@@ -75,11 +75,12 @@ class Run:
 
     def train(self, workers: Workers | None = None) -> bytes:
         """The parameters' bits."""
-        workers = workers or LocalWorkers(task(self.of), self.data, self.of.workers)
+        workers = workers or LocalWorkers(task(self.of), self.data, self.of.workers, self.of.precision.dtype)
         checkpoints = Checkpoints(self.directory, self.of.keep_last, keep_best=self.of.keep_best)
         trainer = Trainer(self.of, task(self.of), workers, checkpoints, self.policy, self.outbox, self.stop)
         state, epoch = trainer.train()
-        assert epoch.epoch == self.of.epochs
+        assert epoch.epoch == self.of.epochs or self.of.early_stopping
+        self.result, self.stopped_early = epoch, trainer.stopped_early
         self.rate_scale, self.best_loss = state.rate_scale, state.best_loss
         return state.params.tobytes()
 

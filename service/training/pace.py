@@ -1,0 +1,37 @@
+"""What follows from the number of a step: its learning rate, and the update that it belongs to.
+
+A step is a mini-batch. Where several share an update, the last of them makes it, as does the last of an epoch: so
+nothing is carried over into the next epoch, and updates can be counted without having been counted.
+"""
+
+from dataclasses import dataclass
+
+from service.jobs.spec import JobSpec
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Pure functions of the number of a step, counted from 0 over all epochs."""
+
+    spec: JobSpec
+    steps_per_epoch: int
+
+    @property
+    def total_steps(self) -> int:
+        """How many steps there are at the most."""
+        return self.steps_per_epoch * self.spec.epochs
+
+    def rate(self, step: int) -> float:
+        """The learning rate that the schedule says."""
+        return self.spec.learning_rate * self.spec.schedule.at(step, self.steps_per_epoch, self.total_steps)
+
+    def ends_update(self, step: int) -> bool:
+        """Whether the parameters are updated at the end of the step."""
+        done = step % self.steps_per_epoch + 1
+        return done % self.spec.accumulate == 0 or done == self.steps_per_epoch
+
+    def update(self, step: int) -> int:
+        """The number of the update that a step belongs to, counted from 0."""
+        epoch, within = divmod(step, self.steps_per_epoch)
+        in_epoch = -(-self.steps_per_epoch // self.spec.accumulate)
+        return epoch * in_epoch + within // self.spec.accumulate

@@ -1,0 +1,50 @@
+"""What one more epoch means for a job: whether it is the best so far, and for how long there was none that is better.
+
+The same epochs give the same answers, also after a stop: what is remembered is part of the training state.
+"""
+
+from dataclasses import replace
+
+from service.jobs.job import EpochCompleted
+from service.jobs.spec import JobSpec
+from service.training.state import TrainingState
+from worker.gradient import Sums
+
+
+def judge(state: TrainingState, spec: JobSpec, epoch: EpochCompleted, held_out: Sums) -> EpochCompleted:
+    """Compares an epoch with those before it, and notes in the state how it did. Returns it with the best's number."""
+    if not held_out.count:
+        return epoch
+    early, plateau = spec.early_stopping, spec.schedule.plateau
+    cost = early.cost(held_out) if early else held_out.mean_loss
+    if cost < state.best_loss:
+        epoch = replace(epoch, best_epoch=epoch.epoch)
+        state.best_loss, state.best_epoch = cost, epoch
+    if early:
+        state.streak = state.streak.after(cost, early.min_delta)
+    if plateau:
+        state.plateau = state.plateau.after(held_out.mean_loss, plateau.min_delta)
+        if state.plateau.epochs >= plateau.patience:
+            state.plateau = replace(state.plateau, epochs=0)
+            state.plateau_factor = max(state.plateau_factor * plateau.factor, plateau.floor)
+    return replace(epoch, best_epoch=state.best_epoch.epoch if state.best_epoch else 0)
+
+
+def is_best(epoch: EpochCompleted) -> bool:
+    """Whether there was none as good before."""
+    return epoch.best_epoch == epoch.epoch
+
+
+def is_last(state: TrainingState, spec: JobSpec, epoch: EpochCompleted) -> bool:
+    """Whether the job ends with an epoch."""
+    early = spec.early_stopping
+    return epoch.epoch == spec.epochs or (early is not None and state.streak.epochs >= early.patience)
+
+
+def why_early(state: TrainingState, spec: JobSpec, epoch: EpochCompleted) -> str:
+    """For people, why a job ended with an epoch that is not its last; "" if it is."""
+    early, best = spec.early_stopping, state.best_epoch
+    if early is None or best is None or epoch.epoch == spec.epochs:
+        return ""
+    watched, value = (early.score, -state.best_loss) if early.score else ("loss", state.best_loss)
+    return f"stopped early at epoch {epoch.epoch}: best validation {watched} {value:.6g} at epoch {best.epoch}"
