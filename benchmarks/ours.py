@@ -15,12 +15,13 @@ from benchmarks.cases import Case
 from benchmarks.tasks import synthetic
 from chainrule.client import Client
 from chainrule.coordinator import Coordinator, embedded
-from chainrule.v1.network_pb2 import Dense, Layer, Loss, Network, Relu, SoftmaxCrossEntropy
+from chainrule.v1.losses_pb2 import SoftmaxCrossEntropy
+from chainrule.v1.network_pb2 import Dense, Layer, Loss, Network, Relu
+from chainrule.v1.training_data_pb2 import TrainingData
 from chainrule.v1.training_job_pb2 import (
     Adam,
     Optimizer,
     Sgd,
-    TrainingData,
     TrainingJob,
     TrainingJobSpec,
     TrainingProgress,

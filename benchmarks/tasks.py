@@ -51,7 +51,7 @@ class NoArithmetic(Task):
         shard: int,  # noqa: ARG002 - and every shard
         out: Array | None = None,
     ) -> Gradient:
-        return Gradient(np.zeros_like(params) if out is None else out, Sums(0.0, {"accuracy": 0.0}, 1, 1))
+        return Gradient(np.zeros_like(params) if out is None else out, Sums(0.0, {"accuracy": np.zeros(2)}, 1, 1))
 
 
 def no_arithmetic(parameters: int, shards: int) -> NoArithmetic:

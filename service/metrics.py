@@ -44,6 +44,7 @@ class JobMetrics(Collector):
         shown = [(job, self._jobs.progress(job.id)) for job in everything if self._is_shown(job)]
         yield from _fleet(everything, shown, self._capacity())
         yield from _losses(shown)
+        yield _scores(shown)
         yield from _counts(shown)
         yield self._phases(shown)
 
@@ -122,6 +123,18 @@ def _losses(shown: list[tuple[Job, Progress]]) -> Iterator[Metric]:
             if (number := value(job, progress)) is not None:
                 family.add_metric((job.id,), number)
         yield family
+
+
+def _scores(shown: list[tuple[Job, Progress]]) -> Metric:
+    family = GaugeMetricFamily(
+        "chainrule_validation_score",
+        "Scores of the held-out rows after the newest epoch: accuracy, f1, rmse and so on.",
+        labels=(*JOB, "score"),
+    )
+    for job, _ in shown:
+        for score, value in (job.epoch.validation_scores if job.epoch else {}).items():
+            family.add_metric((job.id, score), value)
+    return family
 
 
 def _counts(shown: list[tuple[Job, Progress]]) -> Iterator[Metric]:

@@ -16,3 +16,9 @@ Rows: TypeAlias = npt.NDArray[np.intp]
 
 Shape: TypeAlias = tuple[int, ...]
 """The shape of one row: what is left of an array's shape without its first axis."""
+
+
+def spread(weights: Array, shape: Shape) -> Array:
+    """The weights of rows, (rows,), for each place of an array of `shape` (rows, ...): (places,)."""
+    of_row: Array = weights.reshape(weights.shape + (1,) * (len(shape) - weights.ndim))
+    return np.broadcast_to(of_row, shape).reshape(-1)

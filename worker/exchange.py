@@ -35,7 +35,6 @@ from worker.task import Data, Task
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where POSIX shared memory lies on Linux
 ALIGNMENT = 64
 TOKEN_BYTES = 32
-MOST_SCORES = 8
 PATIENCE_SECONDS = 0.5
 """How often a worker without an order looks whether it is still wanted."""
 
@@ -65,7 +64,10 @@ class Layout:
     shards: int
     seats: int
     """How many workers can have a mailbox at the same time."""
-    scores: tuple[str, ...]
+    training_scores: tuple[tuple[str, int], ...]
+    """The scores that come with a gradient, each with how many numbers it sums."""
+    scores: tuple[tuple[str, int], ...]
+    """Those of the held-out rows."""
     dtype: str = "float32"
     checksums: bool = False
     """Whether slots carry a checksum, for tracking down a fault in the exchange itself."""
@@ -82,9 +84,20 @@ class Layout:
             [
                 ("token", "u1", (TOKEN_BYTES,)),
                 ("mailboxes", "i8", (self.seats, MAILBOX + 2 * self.shards)),
-                ("slots", "f8", (self.slots, SCORES + MOST_SCORES)),
+                ("slots", "f8", (self.slots, SCORES + self._most_numbers)),
             ]
         )
+
+    def places(self, kind: "Kind") -> Iterator[tuple[str, slice]]:
+        """Where in a slot's header the sums of each score lie that come with an answer."""
+        place = SCORES
+        for name, size in self.training_scores if kind == Kind.GRADIENTS else self.scores:
+            yield name, slice(place, place + size)
+            place += size
+
+    @property
+    def _most_numbers(self) -> int:
+        return max(sum(size for _, size in scores) for scores in (self.training_scores, self.scores))
 
     @property
     def vector_bytes(self) -> int:
@@ -150,21 +163,24 @@ class Segment:
         """Lets go of the descriptor; the mapping stays as long as there are views of it."""
         os.close(self.fd)
 
-    def write_sums(self, slot: int, sums: Sums) -> None:
-        """Puts sums beside a slot's vector."""
+    def write_sums(self, slot: int, kind: Kind, sums: Sums) -> None:
+        """Puts the sums of an answer beside a slot's vector."""
         header = self.headers[slot]
         header[ROWS], header[LOSS], header[WEIGHT] = sums.count, sums.loss, sums.weight
-        for place, name in enumerate(self.layout.scores, start=SCORES):
-            header[place] = sums.scores[name]
+        for name, place in self.layout.places(kind):
+            header[place] = sums.scores[name].data
         if self.layout.checksums:
             header[CHECKSUM] = zlib.crc32(self.slot(slot).tobytes())
 
-    def read_sums(self, slot: int) -> Sums:
-        """The sums beside a slot's vector. Raises AssertionError if it was changed since, where checksums are on."""
+    def read_sums(self, slot: int, kind: Kind) -> Sums:
+        """The sums of an answer, from beside a slot's vector.
+
+        Raises AssertionError if the vector was changed since, where checksums are on.
+        """
         header = self.headers[slot]
         if self.layout.checksums:
             assert zlib.crc32(self.slot(slot).tobytes()) == header[CHECKSUM], f"slot {slot} was overwritten"  # noqa: S101
-        scores = {name: header[place] for place, name in enumerate(self.layout.scores, start=SCORES)}
+        scores = {name: np.array(header[place]) for name, place in self.layout.places(kind)}
         return Sums(header[LOSS], scores, int(header[ROWS]), header[WEIGHT])
 
 
@@ -267,7 +283,7 @@ def _carry_out(segment: Segment, mailbox: memoryview, task: Task, data: Data) ->
             total = Gradient(_NOTHING, task.evaluate(data, segment.params, shard))
         blocks.append(Block(shard, 1, total))
     for block in merge(blocks, segment.layout.shards) if len(blocks) > 1 else blocks:
-        segment.write_sums(slots[block.first], block.total.sums)
+        segment.write_sums(slots[block.first], Kind(kind), block.total.sums)
 
 
 _NOTHING = np.empty(0, np.float32)
@@ -319,7 +335,7 @@ class Seat:
         shards = self._segment.layout.shards
         _, remaining = merges(((shard, 1) for shard in self._slots), shards)
         return [
-            Block(first, width, Gradient(self._vector(first), self._segment.read_sums(self._slots[first])))
+            Block(first, width, Gradient(self._vector(first), self._segment.read_sums(self._slots[first], self._kind)))
             for first, width in remaining
         ]
 

@@ -14,14 +14,16 @@ from worker.arrays import Array
 from worker.layers import Draw
 from worker.losses import Judged, Loss
 from worker.network import Network
+from worker.scores import Scores, counted
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sums:
     """Loss and scores, summed over `count` rows."""
 
     loss: float
-    scores: Mapping[str, float]
+    scores: Mapping[str, Array]
+    """What each score sums over rows, by its name: see worker.scores."""
     count: int
     weight: float
     """What the loss is divided by for its mean: the rows' weights, added; without weights, `count`."""
@@ -29,6 +31,12 @@ class Sums:
     def __add__(self, other: "Sums") -> "Sums":
         scores = {name: self.scores[name] + other.scores[name] for name in self.scores}
         return Sums(self.loss + other.loss, scores, self.count + other.count, self.weight + other.weight)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sums) or self.scores.keys() != other.scores.keys():
+            return False
+        mine, others = ((sums.loss, sums.count, sums.weight) for sums in (self, other))
+        return mine == others and all(np.array_equal(self.scores[name], other.scores[name]) for name in self.scores)
 
     @property
     def mean_loss(self) -> float:
@@ -81,15 +89,16 @@ def gradient(
         judged = loss(outputs, batch.targets, batch.weights)
         vector = np.empty_like(params) if out is None else out
         backward(judged.gradient, vector)
-    return Gradient(vector, _sums(loss, judged, penalty, outputs, batch))
+    scores = loss.training_scores(network.output_shape)
+    return Gradient(vector, _sums(scores, judged, penalty, outputs, batch))
 
 
 def evaluate(network: Network, loss: Loss, params: Array, batch: Batch) -> Sums:
-    """A forward pass alone."""
+    """A forward pass alone, and all scores."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         outputs, penalty, _ = network.forward(params, batch.inputs, weights=batch.weights)
         judged = loss(outputs, batch.targets, batch.weights)
-    return _sums(loss, judged, penalty, outputs, batch)
+        return _sums(loss.scores(network.output_shape), judged, penalty, outputs, batch)
 
 
 T = TypeVar("T", Gradient, Sums)
@@ -109,6 +118,6 @@ def tree_sum(terms: Sequence[T]) -> T:
     return level[0]
 
 
-def _sums(loss: Loss, judged: Judged, penalty: float, outputs: Array, batch: Batch) -> Sums:
-    scores = {name: score(outputs, batch.targets) for name, score in loss.scores.items()}
-    return Sums(judged.loss + penalty, scores, len(outputs), judged.weight)
+def _sums(scores: Scores, judged: Judged, penalty: float, outputs: Array, batch: Batch) -> Sums:
+    counts = counted(scores, outputs, batch.targets, batch.weights)
+    return Sums(judged.loss + penalty, counts, len(outputs), judged.weight)

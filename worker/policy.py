@@ -8,6 +8,7 @@ baseline (Williams 1992; Sutton and Barto 2018, section 13.4): what led to more 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from worker.gradient import Gradient, Sums
 from worker.layers import Draw
 from worker.losses import Judged
 from worker.network import Network
+from worker.scores import Scores, counted, ratio
 from worker.seeds import Purpose, generator
 from worker.shards import Shards
 from worker.task import Data
@@ -78,6 +80,24 @@ class Episode:
 
 
 @dataclass(frozen=True)
+class MeanReturn:
+    """The mean over episodes of the sum of an episode's rewards. Sums: of the returns, and of the episodes."""
+
+    size = 2
+
+    def sums(self, outputs: Array, targets: Array, weights: Array | None) -> Array:  # noqa: ARG002
+        """Of the returns of some episodes, (episodes,): there is nothing to hold them against."""
+        return np.array([outputs.sum(), len(outputs)], np.float64)
+
+    def value(self, total: Array) -> float | None:
+        """The mean return."""
+        return ratio(total[0], total[1])
+
+
+RETURN: Scores = MappingProxyType({"return": MeanReturn()})
+
+
+@dataclass(frozen=True)
 class PolicyTask:
     """What workers compute when a job learns to act.
 
@@ -87,6 +107,16 @@ class PolicyTask:
     network: Network
     environment: Environment
     shards: Shards
+
+    @property
+    def training_scores(self) -> Scores:
+        """The scores that a gradient comes with."""
+        return RETURN
+
+    @property
+    def scores(self) -> Scores:
+        """The scores of the held-out episodes."""
+        return RETURN
 
     def gradient(self, data: Data, params: Array, step: int, shard: int, out: Array | None = None) -> Gradient:  # noqa: ARG002
         """The gradient of one shard's episodes of one step, its vector written into `out` if that is given."""
@@ -197,5 +227,6 @@ def _chosen(logits: Array, rng: np.random.Generator | None) -> Array:
     return actions
 
 
-def _scores(episodes: list[Episode]) -> Mapping[str, float]:
-    return {"return": float(sum(sum(episode.rewards) for episode in episodes))}
+def _scores(episodes: list[Episode]) -> Mapping[str, Array]:
+    returns = np.array([sum(episode.rewards) for episode in episodes], np.float64)
+    return counted(RETURN, returns, returns, None)

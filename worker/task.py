@@ -4,17 +4,20 @@ Holding it, a worker answers two questions about any shard: what is its gradient
 these parameters on its held-out rows. Both answers are pure, so anyone may compute them, twice if need be.
 """
 
+import functools
 import math
+import operator
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from worker.arrays import Array, Rows
-from worker.gradient import Batch, Gradient, Sums, evaluate, gradient, tree_sum
+from worker.gradient import Batch, Gradient, Sums, evaluate, gradient
 from worker.layers import Draw
 from worker.losses import Loss
 from worker.network import Network
+from worker.scores import Scores
 from worker.shards import Shards
 
 ROWS_AT_ONCE, NUMBERS_AT_ONCE = 1024, 16_000_000
@@ -29,6 +32,16 @@ class Task:
     loss: Loss
     shards: Shards
 
+    @property
+    def training_scores(self) -> Scores:
+        """The scores that a gradient comes with."""
+        return self.loss.training_scores(self.network.output_shape)
+
+    @property
+    def scores(self) -> Scores:
+        """The scores of the held-out rows."""
+        return self.loss.scores(self.network.output_shape)
+
     def gradient(self, data: "Data", params: Array, step: int, shard: int, out: Array | None = None) -> Gradient:
         """The gradient of one shard of one step, its vector written into `out` (parameters,) if that is given."""
         batch = data.take(self.shards.training(step, shard), params.dtype)
@@ -39,10 +52,9 @@ class Task:
         rows = self.shards.validation(shard)
         size = max(1, min(ROWS_AT_ONCE, NUMBERS_AT_ONCE // sum(math.prod(shape) for shape in self.network.shapes)))
         parts = [rows[start : start + size] for start in range(0, len(rows), size)]
-        # Without rows one empty part gives the zeros.
-        return tree_sum(
-            [evaluate(self.network, self.loss, params, data.take(part, params.dtype)) for part in parts or [rows]]
-        )
+        # Without rows one empty part gives the zeros. One after the other, since the sums of scores may be large.
+        terms = (evaluate(self.network, self.loss, params, data.take(part, params.dtype)) for part in parts or [rows])
+        return functools.reduce(operator.add, terms)
 
 
 class Column(Protocol):

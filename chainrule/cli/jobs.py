@@ -12,7 +12,7 @@ from chainrule.cli.program import INTERRUPTED
 from chainrule.cli.result import failure, report, summary
 from chainrule.cli.run import say
 from chainrule.cli.table import print_table
-from chainrule.cli.text import as_dict, local_time, number, optional, percent, print_json, state_name
+from chainrule.cli.text import as_dict, beyond_accuracy, local_time, number, optional, percent, print_json, state_name
 from chainrule.cli.train import detached
 from chainrule.client import Client
 from chainrule.resources import ENDED, bare_id
@@ -157,7 +157,8 @@ def _standing(job: TrainingJob) -> str:
             f"  step        {progress.step:,} of {progress.total_steps:,}, epoch {progress.epoch} of {job.spec.epochs}",
             f"  loss        {number(progress.training_loss if progress.step else None)}",
             f"  validation  loss {number(optional(progress, 'validation_loss'))},"
-            f" accuracy {percent(optional(progress, 'validation_accuracy'))}",
+            f" accuracy {percent(optional(progress, 'validation_accuracy'))}"
+            + "".join(f", {name} {value}" for name, value in beyond_accuracy(progress.validation_scores)),
             f"  workers     {progress.workers}, {progress.shared_memory_workers} of them through shared memory;"
             f" lost so far {progress.worker_failures}",
         ]

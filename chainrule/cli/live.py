@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from chainrule.cli.story import seconds_left
-from chainrule.cli.text import number, optional, percent, seconds, state_name
+from chainrule.cli.text import beyond_accuracy, number, optional, percent, seconds, state_name
 from chainrule.resources import ENDED
 from chainrule.v1.training_job_pb2 import TrainingEvent, TrainingJob, TrainingProgress
 
@@ -59,7 +59,10 @@ def draw(job: TrainingJob, footer: str, silence: float) -> RenderableType:
     """The view of a job of which there has been no news for `silence` seconds."""
     progress = job.progress
     ended = job.state in ENDED
-    lines: list[RenderableType] = [_title(job), _bar(progress), _measures(job), _speed(progress)]
+    lines: list[RenderableType] = [_title(job), _bar(progress), _measures(job)]
+    if scores := beyond_accuracy(progress.validation_scores):
+        lines.append(_cells(scores))
+    lines.append(_speed(progress))
     if silence >= SILENCE and job.state == TrainingJob.RUNNING:
         lines.append(Text(f"no news for {silence:.0f} s", "yellow"))
     if not ended:

@@ -5,7 +5,7 @@ from typing import Self
 
 import click
 
-from chainrule.cli.text import as_dict, number, optional, percent, print_json, seconds, state_name
+from chainrule.cli.text import as_dict, beyond_accuracy, number, optional, percent, print_json, seconds, state_name
 from chainrule.v1.training_job_pb2 import EpochCompleted, TrainingEvent, TrainingJob, TrainingProgress
 
 
@@ -61,5 +61,6 @@ def _epoch(job: TrainingJob, epoch: EpochCompleted) -> str:
         parts.append(f"validation loss {number(epoch.validation_loss)}")
     if epoch.HasField("validation_accuracy"):
         parts.append(f"validation accuracy {percent(optional(epoch, 'validation_accuracy'))}")
+    parts += [f"{name} {value}" for name, value in beyond_accuracy(epoch.validation_scores)]
     total = f"/{job.spec.epochs}" if job.spec.epochs else ""
     return f"epoch {epoch.epoch}{total}: {', '.join(parts)} ({seconds(epoch.duration_seconds)})"

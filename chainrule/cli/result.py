@@ -6,8 +6,10 @@ from typing import Any
 import click
 
 from chainrule.cli.program import FAILED
-from chainrule.cli.text import as_dict, number, optional, percent, print_json, seconds, state_name
-from chainrule.v1.training_job_pb2 import TrainingJob
+from chainrule.cli.text import as_dict, beyond_accuracy, number, optional, percent, print_json, seconds, state_name
+from chainrule.v1.training_job_pb2 import TrainingJob, TrainingResult
+
+MOST_CLASSES_SHOWN = 10
 
 
 def report(job: TrainingJob, as_json: bool, model_file: Path | None = None, metrics: str = "") -> int:
@@ -31,6 +33,8 @@ def result_line(job: TrainingJob) -> dict[str, Any]:
         "training_accuracy": optional(result, "training_accuracy"),
         "validation_loss": optional(result, "validation_loss"),
         "validation_accuracy": optional(result, "validation_accuracy"),
+        "validation_scores": dict(result.validation_scores),
+        "confusion": [list(row.counts) for row in result.confusion],
         "parameters_sha256": result.parameters_sha256 or None,
         "model": result.model or None,
         "duration_seconds": result.duration_seconds if succeeded else None,
@@ -41,8 +45,11 @@ def result_line(job: TrainingJob) -> dict[str, Any]:
 def summary(job: TrainingJob, model_file: Path | None = None, metrics: str = "") -> str:
     """A few lines about a job that succeeded."""
     result = job.result
+    validation = _measures(optional(result, "validation_accuracy"), optional(result, "validation_loss"))
     rows = [
-        ("validation", _measures(optional(result, "validation_accuracy"), optional(result, "validation_loss"))),
+        ("validation", validation),
+        ("", ", ".join(f"{name} {value}" for name, value in beyond_accuracy(result.validation_scores))),
+        *(("confusion" if index == 0 else "", line) for index, line in enumerate(_confusion(result))),
         ("training", _measures(optional(result, "training_accuracy"), result.training_loss)),
         ("model", str(model_file) if model_file else result.model),
         ("metrics", metrics and f"{metrics} (while it ran)"),
@@ -58,6 +65,21 @@ def failure(job: TrainingJob) -> str:
     if job.state == TrainingJob.FAILED:
         return f"{job.name} failed: {job.error.message or job.state_reason} ({job.error.reason or 'no reason given'})"
     return f"{job.name} was cancelled" if job.state == TrainingJob.CANCELLED else f"{job.name} is {state_name(job)}"
+
+
+def _confusion(result: TrainingResult) -> list[str]:
+    """A table of a few lines for people, if it has so few classes that it can be read."""
+    classes = len(result.confusion)
+    if not 0 < classes <= MOST_CLASSES_SHOWN:
+        return []
+    cells = [["", *map(str, range(classes))]]
+    cells += [
+        [str(index), *(f"{count:.10g}" if count else "." for count in row.counts)]
+        for index, row in enumerate(result.confusion)
+    ]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
+    return ["a row for each true class, a column for each it was taken for", *lines]
 
 
 def _measures(accuracy: float | None, loss: float | None) -> str:

@@ -48,3 +48,5 @@ def _take_epoch(progress: TrainingProgress, epoch: EpochCompleted) -> None:
         progress.validation_loss = epoch.validation_loss
     if epoch.HasField("validation_accuracy"):
         progress.validation_accuracy = epoch.validation_accuracy
+    progress.validation_scores.clear()
+    progress.validation_scores.update(epoch.validation_scores)

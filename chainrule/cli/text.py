@@ -39,6 +39,16 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f} %"
 
 
+def score(name: str, value: float) -> str:
+    """``97.2 %`` for an accuracy, else four digits that count."""
+    return percent(value) if name.endswith("accuracy") else number(value)
+
+
+def beyond_accuracy(scores: Mapping[str, float]) -> list[tuple[str, str]]:
+    """The other scores, each as its name for people and its value, in the order of their names."""
+    return [(name.replace("_", " "), score(name, scores[name])) for name in sorted(scores) if name != "accuracy"]
+
+
 def number(value: float | None) -> str:
     """Four digits that count; a dash for None."""
     return "-" if value is None else f"{value:.4g}"

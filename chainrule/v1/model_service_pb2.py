@@ -26,25 +26,29 @@ from chainrule.v1 import network_pb2 as chainrule_dot_v1_dot_network__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n chainrule/v1/model_service.proto\x12\x0c\x63hainrule.v1\x1a\x1a\x63hainrule/v1/network.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdd\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0ctraining_job\x18\x02 \x01(\t\x12&\n\x07network\x18\x03 \x01(\x0b\x32\x15.chainrule.v1.Network\x12\x13\n\x0binput_shape\x18\x04 \x03(\x03\x12\x17\n\x0fparameter_count\x18\x05 \x01(\x03\x12\x19\n\x11parameters_sha256\x18\x06 \x01(\t\x12\x1c\n\x0fvalidation_loss\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12 \n\x13validation_accuracy\x18\x08 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\nsize_bytes\x18\t \x01(\x03\x12\x0e\n\x06sha256\x18\n \x01(\t\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x12\n\x10_validation_lossB\x16\n\x14_validation_accuracy\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"R\n\x12ListModelsResponse\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.chainrule.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x14\x44ownloadModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"5\n\x15\x44ownloadModelResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x32\xfb\x01\n\x0cModelService\x12>\n\x08GetModel\x12\x1d.chainrule.v1.GetModelRequest\x1a\x13.chainrule.v1.Model\x12O\n\nListModels\x12\x1f.chainrule.v1.ListModelsRequest\x1a .chainrule.v1.ListModelsResponse\x12Z\n\rDownloadModel\x12\".chainrule.v1.DownloadModelRequest\x1a#.chainrule.v1.DownloadModelResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n chainrule/v1/model_service.proto\x12\x0c\x63hainrule.v1\x1a\x1a\x63hainrule/v1/network.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdc\x03\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0ctraining_job\x18\x02 \x01(\t\x12&\n\x07network\x18\x03 \x01(\x0b\x32\x15.chainrule.v1.Network\x12\x13\n\x0binput_shape\x18\x04 \x03(\x03\x12\x17\n\x0fparameter_count\x18\x05 \x01(\x03\x12\x19\n\x11parameters_sha256\x18\x06 \x01(\t\x12\x1c\n\x0fvalidation_loss\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12 \n\x13validation_accuracy\x18\x08 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\nsize_bytes\x18\t \x01(\x03\x12\x0e\n\x06sha256\x18\n \x01(\t\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x44\n\x11validation_scores\x18\x0c \x03(\x0b\x32).chainrule.v1.Model.ValidationScoresEntry\x1a\x37\n\x15ValidationScoresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x12\n\x10_validation_lossB\x16\n\x14_validation_accuracy\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"R\n\x12ListModelsResponse\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.chainrule.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x14\x44ownloadModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"5\n\x15\x44ownloadModelResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x32\xfb\x01\n\x0cModelService\x12>\n\x08GetModel\x12\x1d.chainrule.v1.GetModelRequest\x1a\x13.chainrule.v1.Model\x12O\n\nListModels\x12\x1f.chainrule.v1.ListModelsRequest\x1a .chainrule.v1.ListModelsResponse\x12Z\n\rDownloadModel\x12\".chainrule.v1.DownloadModelRequest\x1a#.chainrule.v1.DownloadModelResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'chainrule.v1.model_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_MODEL_VALIDATIONSCORESENTRY']._loaded_options = None
+  _globals['_MODEL_VALIDATIONSCORESENTRY']._serialized_options = b'8\001'
   _globals['_MODEL']._serialized_start=112
-  _globals['_MODEL']._serialized_end=461
-  _globals['_GETMODELREQUEST']._serialized_start=463
-  _globals['_GETMODELREQUEST']._serialized_end=494
-  _globals['_LISTMODELSREQUEST']._serialized_start=496
-  _globals['_LISTMODELSREQUEST']._serialized_end=554
-  _globals['_LISTMODELSRESPONSE']._serialized_start=556
-  _globals['_LISTMODELSRESPONSE']._serialized_end=638
-  _globals['_DOWNLOADMODELREQUEST']._serialized_start=640
-  _globals['_DOWNLOADMODELREQUEST']._serialized_end=676
-  _globals['_DOWNLOADMODELRESPONSE']._serialized_start=678
-  _globals['_DOWNLOADMODELRESPONSE']._serialized_end=731
-  _globals['_MODELSERVICE']._serialized_start=734
-  _globals['_MODELSERVICE']._serialized_end=985
+  _globals['_MODEL']._serialized_end=588
+  _globals['_MODEL_VALIDATIONSCORESENTRY']._serialized_start=489
+  _globals['_MODEL_VALIDATIONSCORESENTRY']._serialized_end=544
+  _globals['_GETMODELREQUEST']._serialized_start=590
+  _globals['_GETMODELREQUEST']._serialized_end=621
+  _globals['_LISTMODELSREQUEST']._serialized_start=623
+  _globals['_LISTMODELSREQUEST']._serialized_end=681
+  _globals['_LISTMODELSRESPONSE']._serialized_start=683
+  _globals['_LISTMODELSRESPONSE']._serialized_end=765
+  _globals['_DOWNLOADMODELREQUEST']._serialized_start=767
+  _globals['_DOWNLOADMODELREQUEST']._serialized_end=803
+  _globals['_DOWNLOADMODELRESPONSE']._serialized_start=805
+  _globals['_DOWNLOADMODELRESPONSE']._serialized_end=858
+  _globals['_MODELSERVICE']._serialized_start=861
+  _globals['_MODELSERVICE']._serialized_end=1112
 # @@protoc_insertion_point(module_scope)

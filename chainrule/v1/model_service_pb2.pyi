@@ -20,6 +20,22 @@ class Model(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class ValidationScoresEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.float
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.float = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     NAME_FIELD_NUMBER: builtins.int
     TRAINING_JOB_FIELD_NUMBER: builtins.int
     NETWORK_FIELD_NUMBER: builtins.int
@@ -31,6 +47,7 @@ class Model(google.protobuf.message.Message):
     SIZE_BYTES_FIELD_NUMBER: builtins.int
     SHA256_FIELD_NUMBER: builtins.int
     CREATE_TIME_FIELD_NUMBER: builtins.int
+    VALIDATION_SCORES_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The resource name, "models/<id>"."""
     training_job: builtins.str
@@ -61,6 +78,10 @@ class Model(google.protobuf.message.Message):
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When it was made."""
 
+    @property
+    def validation_scores(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
+        """Scores of the validation rows: see EpochCompleted."""
+
     def __init__(
         self,
         *,
@@ -75,9 +96,10 @@ class Model(google.protobuf.message.Message):
         size_bytes: builtins.int = ...,
         sha256: builtins.str = ...,
         create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        validation_scores: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "create_time", b"create_time", "network", b"network", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "create_time", b"create_time", "input_shape", b"input_shape", "name", b"name", "network", b"network", "parameter_count", b"parameter_count", "parameters_sha256", b"parameters_sha256", "sha256", b"sha256", "size_bytes", b"size_bytes", "training_job", b"training_job", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "create_time", b"create_time", "input_shape", b"input_shape", "name", b"name", "network", b"network", "parameter_count", b"parameter_count", "parameters_sha256", b"parameters_sha256", "sha256", b"sha256", "size_bytes", b"size_bytes", "training_job", b"training_job", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss", "validation_scores", b"validation_scores"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_validation_accuracy", b"_validation_accuracy"]) -> typing.Literal["validation_accuracy"] | None: ...
     @typing.overload

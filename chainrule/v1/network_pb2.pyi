@@ -6,6 +6,7 @@ What is trained: a network of layers, and the loss that judges its output."""
 import builtins
 import chainrule.v1.activation_pb2
 import chainrule.v1.initializer_pb2
+import chainrule.v1.losses_pb2
 import chainrule.v1.normalization_pb2
 import chainrule.v1.recurrent_pb2
 import chainrule.v1.stochastic_pb2
@@ -29,7 +30,7 @@ class Network(google.protobuf.message.Message):
     PADDING_FIELD_NUMBER: builtins.int
     padding: builtins.float
     """For sequences of different lengths: a place in time all of whose numbers are this is padding, which recurrent
-    layers, attention, pooling over time and losses leave out. Rows are of shape (time, ...). Default: nothing is.
+    layers, attention and pooling over time leave out. (A loss leaves out places whose target is -1.) Rows are of shape (time, ...). Default: nothing is.
     """
     @property
     def layers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Layer]:
@@ -363,48 +364,46 @@ class Loss(google.protobuf.message.Message):
 
     SOFTMAX_CROSS_ENTROPY_FIELD_NUMBER: builtins.int
     MEAN_SQUARED_ERROR_FIELD_NUMBER: builtins.int
+    BINARY_CROSS_ENTROPY_FIELD_NUMBER: builtins.int
+    MEAN_ABSOLUTE_ERROR_FIELD_NUMBER: builtins.int
+    HUBER_FIELD_NUMBER: builtins.int
+    HINGE_FIELD_NUMBER: builtins.int
     @property
-    def softmax_cross_entropy(self) -> global___SoftmaxCrossEntropy:
+    def softmax_cross_entropy(self) -> chainrule.v1.losses_pb2.SoftmaxCrossEntropy:
         """For classes: the network's output are logits, the target is a class number."""
 
     @property
-    def mean_squared_error(self) -> global___MeanSquaredError:
+    def mean_squared_error(self) -> chainrule.v1.losses_pb2.MeanSquaredError:
         """For numbers: output and target have the same shape."""
+
+    @property
+    def binary_cross_entropy(self) -> chainrule.v1.losses_pb2.BinaryCrossEntropy:
+        """For yes or no, once or several times a row: the output are logits, the target is 0 or 1."""
+
+    @property
+    def mean_absolute_error(self) -> chainrule.v1.losses_pb2.MeanAbsoluteError:
+        """For numbers, with less regard for those that are far off."""
+
+    @property
+    def huber(self) -> chainrule.v1.losses_pb2.Huber:
+        """For numbers: squared where the error is small, absolute where it is large."""
+
+    @property
+    def hinge(self) -> chainrule.v1.losses_pb2.Hinge:
+        """For classes, as in support vector machines."""
 
     def __init__(
         self,
         *,
-        softmax_cross_entropy: global___SoftmaxCrossEntropy | None = ...,
-        mean_squared_error: global___MeanSquaredError | None = ...,
+        softmax_cross_entropy: chainrule.v1.losses_pb2.SoftmaxCrossEntropy | None = ...,
+        mean_squared_error: chainrule.v1.losses_pb2.MeanSquaredError | None = ...,
+        binary_cross_entropy: chainrule.v1.losses_pb2.BinaryCrossEntropy | None = ...,
+        mean_absolute_error: chainrule.v1.losses_pb2.MeanAbsoluteError | None = ...,
+        huber: chainrule.v1.losses_pb2.Huber | None = ...,
+        hinge: chainrule.v1.losses_pb2.Hinge | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["kind", b"kind", "mean_squared_error", b"mean_squared_error", "softmax_cross_entropy", b"softmax_cross_entropy"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["kind", b"kind", "mean_squared_error", b"mean_squared_error", "softmax_cross_entropy", b"softmax_cross_entropy"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["softmax_cross_entropy", "mean_squared_error"] | None: ...
+    def HasField(self, field_name: typing.Literal["binary_cross_entropy", b"binary_cross_entropy", "hinge", b"hinge", "huber", b"huber", "kind", b"kind", "mean_absolute_error", b"mean_absolute_error", "mean_squared_error", b"mean_squared_error", "softmax_cross_entropy", b"softmax_cross_entropy"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["binary_cross_entropy", b"binary_cross_entropy", "hinge", b"hinge", "huber", b"huber", "kind", b"kind", "mean_absolute_error", b"mean_absolute_error", "mean_squared_error", b"mean_squared_error", "softmax_cross_entropy", b"softmax_cross_entropy"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["softmax_cross_entropy", "mean_squared_error", "binary_cross_entropy", "mean_absolute_error", "huber", "hinge"] | None: ...
 
 global___Loss = Loss
-
-@typing.final
-class SoftmaxCrossEntropy(google.protobuf.message.Message):
-    """-log softmax(logits)[class]. The output has shape (rows, classes); the target column holds integers from 0 to
-    classes - 1. Accuracy is reported with it.
-    """
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-
-global___SoftmaxCrossEntropy = SoftmaxCrossEntropy
-
-@typing.final
-class MeanSquaredError(google.protobuf.message.Message):
-    """The mean over a row's elements of (output - target)^2."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-
-global___MeanSquaredError = MeanSquaredError

@@ -24,58 +24,75 @@ _sym_db = _symbol_database.Default()
 
 from chainrule.v1 import network_pb2 as chainrule_dot_v1_dot_network__pb2
 from chainrule.v1 import optimizer_pb2 as chainrule_dot_v1_dot_optimizer__pb2
+from chainrule.v1 import training_data_pb2 as chainrule_dot_v1_dot_training__data__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x63hainrule/v1/training_job.proto\x12\x0c\x63hainrule.v1\x1a\x1a\x63hainrule/v1/network.proto\x1a\x1c\x63hainrule/v1/optimizer.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe5\x04\n\x0bTrainingJob\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12+\n\x04spec\x18\x03 \x01(\x0b\x32\x1d.chainrule.v1.TrainingJobSpec\x12.\n\x05state\x18\x04 \x01(\x0e\x32\x1f.chainrule.v1.TrainingJob.State\x12\x14\n\x0cstate_reason\x18\x05 \x01(\t\x12\x30\n\x08progress\x18\x06 \x01(\x0b\x32\x1e.chainrule.v1.TrainingProgress\x12%\n\x05\x65rror\x18\x07 \x01(\x0b\x32\x16.chainrule.v1.JobError\x12,\n\x06result\x18\x08 \x01(\x0b\x32\x1c.chainrule.v1.TrainingResult\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nlast_event\x18\x0c \x01(\x03\"\x94\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\n\n\x06QUEUED\x10\x01\x12\x0c\n\x08STARTING\x10\x02\x12\x0b\n\x07RUNNING\x10\x03\x12\x17\n\x13WAITING_FOR_WORKERS\x10\x04\x12\r\n\tSUCCEEDED\x10\x05\x12\n\n\x06\x46\x41ILED\x10\x06\x12\r\n\tCANCELLED\x10\x07\x12\n\n\x06PAUSED\x10\x08\"\x81\x08\n\x0fTrainingJobSpec\x12(\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x1a.chainrule.v1.TrainingData\x12&\n\x07network\x18\x02 \x01(\x0b\x32\x15.chainrule.v1.Network\x12 \n\x04loss\x18\x03 \x01(\x0b\x32\x12.chainrule.v1.Loss\x12*\n\toptimizer\x18\x04 \x01(\x0b\x32\x17.chainrule.v1.Optimizer\x12\x13\n\x06\x65pochs\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12\x17\n\nbatch_size\x18\x06 \x01(\x05H\x01\x88\x01\x01\x12\x13\n\x06shards\x18\x07 \x01(\x05H\x02\x88\x01\x01\x12\x14\n\x07workers\x18\x08 \x01(\x05H\x03\x88\x01\x01\x12\x11\n\x04seed\x18\t \x01(\rH\x04\x88\x01\x01\x12\x18\n\x0bmin_workers\x18\n \x01(\x05H\x05\x88\x01\x01\x12\x18\n\x0bmax_workers\x18\x0b \x01(\x05H\x06\x88\x01\x01\x12\x10\n\x08priority\x18\x0c \x01(\x05\x12\x41\n\ron_divergence\x18\r \x01(\x0e\x32*.chainrule.v1.TrainingJobSpec.OnDivergence\x12\x36\n\x0b\x63heckpoints\x18\x0e \x01(\x0b\x32!.chainrule.v1.CheckpointRetention\x12I\n\x11\x63redit_assignment\x18\x14 \x01(\x0e\x32..chainrule.v1.TrainingJobSpec.CreditAssignment\x12\x33\n\x0e\x65\x61rly_stopping\x18\x15 \x01(\x0b\x32\x1b.chainrule.v1.EarlyStopping\x12:\n\tprecision\x18\x18 \x01(\x0e\x32\'.chainrule.v1.TrainingJobSpec.Precision\"\x81\x01\n\x10\x43reditAssignment\x12!\n\x1d\x43REDIT_ASSIGNMENT_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x42\x41\x43KPROPAGATION\x10\x01\x12\x16\n\x12\x46\x45\x45\x44\x42\x41\x43K_ALIGNMENT\x10\x02\x12\x1d\n\x19\x44IRECT_FEEDBACK_ALIGNMENT\x10\x03\"@\n\tPrecision\x12\x19\n\x15PRECISION_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x46LOAT32\x10\x01\x12\x0b\n\x07\x46LOAT64\x10\x02\"E\n\x0cOnDivergence\x12\x1d\n\x19ON_DIVERGENCE_UNSPECIFIED\x10\x00\x12\x08\n\x04\x46\x41IL\x10\x01\x12\x0c\n\x08ROLLBACK\x10\x02\x42\t\n\x07_epochsB\r\n\x0b_batch_sizeB\t\n\x07_shardsB\n\n\x08_workersB\x07\n\x05_seedB\x0e\n\x0c_min_workersB\x0e\n\x0c_max_workers\"N\n\x13\x43heckpointRetention\x12\x16\n\tkeep_last\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x11\n\tkeep_best\x18\x02 \x01(\x08\x42\x0c\n\n_keep_last\"\xcd\x01\n\x0cTrainingData\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x14\n\x0cinput_column\x18\x02 \x01(\t\x12\x15\n\rtarget_column\x18\x03 \x01(\t\x12 \n\x13validation_fraction\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x1b\n\x0eshuffle_window\x18\x05 \x01(\x03H\x01\x88\x01\x01\x12\x15\n\rweight_column\x18\x06 \x01(\tB\x16\n\x14_validation_fractionB\x11\n\x0f_shuffle_window\"\xa9\x04\n\tOptimizer\x12\x1a\n\rlearning_rate\x18\x01 \x01(\x01H\x01\x88\x01\x01\x12 \n\x03sgd\x18\x02 \x01(\x0b\x32\x11.chainrule.v1.SgdH\x00\x12*\n\x08momentum\x18\x03 \x01(\x0b\x32\x16.chainrule.v1.MomentumH\x00\x12\"\n\x04\x61\x64\x61m\x18\x04 \x01(\x0b\x32\x12.chainrule.v1.AdamH\x00\x12(\n\x07rmsprop\x18\n \x01(\x0b\x32\x15.chainrule.v1.RMSpropH\x00\x12(\n\x07\x61\x64\x61grad\x18\x0b \x01(\x0b\x32\x15.chainrule.v1.AdagradH\x00\x12$\n\x05\x61\x64\x61mw\x18\x0c \x01(\x0b\x32\x13.chainrule.v1.AdamWH\x00\x12\x16\n\tclip_norm\x18\r \x01(\x01H\x02\x88\x01\x01\x12\x17\n\nclip_value\x18\x0e \x01(\x01H\x03\x88\x01\x01\x12\x0f\n\x02l1\x18\x0f \x01(\x01H\x04\x88\x01\x01\x12\x0f\n\x02l2\x18\x10 \x01(\x01H\x05\x88\x01\x01\x12\x19\n\x0cweight_decay\x18\x11 \x01(\x01H\x06\x88\x01\x01\x12(\n\x08schedule\x18\x12 \x01(\x0b\x32\x16.chainrule.v1.Schedule\x12\x17\n\naccumulate\x18\x13 \x01(\x05H\x07\x88\x01\x01\x42\x06\n\x04kindB\x10\n\x0e_learning_rateB\x0c\n\n_clip_normB\r\n\x0b_clip_valueB\x05\n\x03_l1B\x05\n\x03_l2B\x0f\n\r_weight_decayB\r\n\x0b_accumulate\"\x05\n\x03Sgd\"@\n\x08Momentum\x12\x15\n\x08momentum\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08nesterov\x18\x02 \x01(\x08\x42\x0b\n\t_momentum\"d\n\x04\x41\x64\x61m\x12\x12\n\x05\x62\x65ta1\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05\x62\x65ta2\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x14\n\x07\x65psilon\x18\x03 \x01(\x01H\x02\x88\x01\x01\x42\x08\n\x06_beta1B\x08\n\x06_beta2B\n\n\x08_epsilon\"\xe8\x02\n\x10TrainingProgress\x12\r\n\x05\x65poch\x18\x01 \x01(\x05\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x13\n\x0btotal_steps\x18\x03 \x01(\x03\x12\x0f\n\x07samples\x18\x04 \x01(\x03\x12\x15\n\rtraining_loss\x18\x05 \x01(\x01\x12\x1c\n\x0fvalidation_loss\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12 \n\x13validation_accuracy\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x15\n\rlearning_rate\x18\x08 \x01(\x01\x12\x1a\n\x12samples_per_second\x18\t \x01(\x01\x12\x0f\n\x07workers\x18\n \x01(\x05\x12\x17\n\x0fworker_failures\x18\x0b \x01(\x03\x12\x1d\n\x15shared_memory_workers\x18\x0c \x01(\x05\x12\x12\n\nbest_epoch\x18\x14 \x01(\x05\x42\x12\n\x10_validation_lossB\x16\n\x14_validation_accuracy\"\x9c\x02\n\x0eTrainingResult\x12\r\n\x05model\x18\x01 \x01(\t\x12\x19\n\x11parameters_sha256\x18\x02 \x01(\t\x12\x15\n\rtraining_loss\x18\x03 \x01(\x01\x12\x1e\n\x11training_accuracy\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x1c\n\x0fvalidation_loss\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12 \n\x13validation_accuracy\x18\x06 \x01(\x01H\x02\x88\x01\x01\x12\x18\n\x10\x64uration_seconds\x18\x07 \x01(\x01\x12\r\n\x05\x65poch\x18\x14 \x01(\x05\x42\x14\n\x12_training_accuracyB\x12\n\x10_validation_lossB\x16\n\x14_validation_accuracy\"+\n\x08JobError\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\x91\x03\n\rTrainingEvent\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\rstate_changed\x18\x03 \x01(\x0b\x32\x1a.chainrule.v1.StateChangedH\x00\x12\x37\n\x0f\x65poch_completed\x18\x04 \x01(\x0b\x32\x1c.chainrule.v1.EpochCompletedH\x00\x12\x39\n\x10\x63heckpoint_saved\x18\x05 \x01(\x0b\x32\x1d.chainrule.v1.CheckpointSavedH\x00\x12/\n\x0bworker_lost\x18\x06 \x01(\x0b\x32\x18.chainrule.v1.WorkerLostH\x00\x12\x33\n\rworker_joined\x18\x07 \x01(\x0b\x32\x1a.chainrule.v1.WorkerJoinedH\x00\x12/\n\x0brolled_back\x18\x08 \x01(\x0b\x32\x18.chainrule.v1.RolledBackH\x00\x42\x06\n\x04kind\"\xa3\x01\n\x0cStateChanged\x12.\n\x05state\x18\x01 \x01(\x0e\x32\x1f.chainrule.v1.TrainingJob.State\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12%\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x16.chainrule.v1.JobError\x12,\n\x06result\x18\x04 \x01(\x0b\x32\x1c.chainrule.v1.TrainingResult\"\xab\x02\n\x0e\x45pochCompleted\x12\r\n\x05\x65poch\x18\x01 \x01(\x05\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x15\n\rtraining_loss\x18\x03 \x01(\x01\x12\x1e\n\x11training_accuracy\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x1c\n\x0fvalidation_loss\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12 \n\x13validation_accuracy\x18\x06 \x01(\x01H\x02\x88\x01\x01\x12\x15\n\rlearning_rate\x18\x07 \x01(\x01\x12\x18\n\x10\x64uration_seconds\x18\x08 \x01(\x01\x12\x12\n\nbest_epoch\x18\x14 \x01(\x05\x42\x14\n\x12_training_accuracyB\x12\n\x10_validation_lossB\x16\n\x14_validation_accuracy\"\x1f\n\x0f\x43heckpointSaved\x12\x0c\n\x04step\x18\x01 \x01(\x03\":\n\nWorkerLost\x12\x0e\n\x06worker\x18\x01 \x01(\x05\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x0e\n\x06reason\x18\x03 \x01(\t\">\n\x0cWorkerJoined\x12\x0e\n\x06worker\x18\x01 \x01(\x05\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x10\n\x08\x65xchange\x18\x03 \x01(\t\"X\n\nRolledBack\x12\x15\n\rdiverged_step\x18\x01 \x01(\x03\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x15\n\rlearning_rate\x18\x03 \x01(\x01\x12\x0e\n\x06reason\x18\x04 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x63hainrule/v1/training_job.proto\x12\x0c\x63hainrule.v1\x1a\x1a\x63hainrule/v1/network.proto\x1a\x1c\x63hainrule/v1/optimizer.proto\x1a chainrule/v1/training_data.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe5\x04\n\x0bTrainingJob\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12+\n\x04spec\x18\x03 \x01(\x0b\x32\x1d.chainrule.v1.TrainingJobSpec\x12.\n\x05state\x18\x04 \x01(\x0e\x32\x1f.chainrule.v1.TrainingJob.State\x12\x14\n\x0cstate_reason\x18\x05 \x01(\t\x12\x30\n\x08progress\x18\x06 \x01(\x0b\x32\x1e.chainrule.v1.TrainingProgress\x12%\n\x05\x65rror\x18\x07 \x01(\x0b\x32\x16.chainrule.v1.JobError\x12,\n\x06result\x18\x08 \x01(\x0b\x32\x1c.chainrule.v1.TrainingResult\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nlast_event\x18\x0c \x01(\x03\"\x94\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\n\n\x06QUEUED\x10\x01\x12\x0c\n\x08STARTING\x10\x02\x12\x0b\n\x07RUNNING\x10\x03\x12\x17\n\x13WAITING_FOR_WORKERS\x10\x04\x12\r\n\tSUCCEEDED\x10\x05\x12\n\n\x06\x46\x41ILED\x10\x06\x12\r\n\tCANCELLED\x10\x07\x12\n\n\x06PAUSED\x10\x08\"\x81\x08\n\x0fTrainingJobSpec\x12(\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x1a.chainrule.v1.TrainingData\x12&\n\x07network\x18\x02 \x01(\x0b\x32\x15.chainrule.v1.Network\x12 \n\x04loss\x18\x03 \x01(\x0b\x32\x12.chainrule.v1.Loss\x12*\n\toptimizer\x18\x04 \x01(\x0b\x32\x17.chainrule.v1.Optimizer\x12\x13\n\x06\x65pochs\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12\x17\n\nbatch_size\x18\x06 \x01(\x05H\x01\x88\x01\x01\x12\x13\n\x06shards\x18\x07 \x01(\x05H\x02\x88\x01\x01\x12\x14\n\x07workers\x18\x08 \x01(\x05H\x03\x88\x01\x01\x12\x11\n\x04seed\x18\t \x01(\rH\x04\x88\x01\x01\x12\x18\n\x0bmin_workers\x18\n \x01(\x05H\x05\x88\x01\x01\x12\x18\n\x0bmax_workers\x18\x0b \x01(\x05H\x06\x88\x01\x01\x12\x10\n\x08priority\x18\x0c \x01(\x05\x12\x41\n\ron_divergence\x18\r \x01(\x0e\x32*.chainrule.v1.TrainingJobSpec.OnDivergence\x12\x36\n\x0b\x63heckpoints\x18\x0e \x01(\x0b\x32!.chainrule.v1.CheckpointRetention\x12I\n\x11\x63redit_assignment\x18\x14 \x01(\x0e\x32..chainrule.v1.TrainingJobSpec.CreditAssignment\x12\x33\n\x0e\x65\x61rly_stopping\x18\x15 \x01(\x0b\x32\x1b.chainrule.v1.EarlyStopping\x12:\n\tprecision\x18\x18 \x01(\x0e\x32\'.chainrule.v1.TrainingJobSpec.Precision\"\x81\x01\n\x10\x43reditAssignment\x12!\n\x1d\x43REDIT_ASSIGNMENT_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x42\x41\x43KPROPAGATION\x10\x01\x12\x16\n\x12\x46\x45\x45\x44\x42\x41\x43K_ALIGNMENT\x10\x02\x12\x1d\n\x19\x44IRECT_FEEDBACK_ALIGNMENT\x10\x03\"@\n\tPrecision\x12\x19\n\x15PRECISION_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x46LOAT32\x10\x01\x12\x0b\n\x07\x46LOAT64\x10\x02\"E\n\x0cOnDivergence\x12\x1d\n\x19ON_DIVERGENCE_UNSPECIFIED\x10\x00\x12\x08\n\x04\x46\x41IL\x10\x01\x12\x0c\n\x08ROLLBACK\x10\x02\x42\t\n\x07_epochsB\r\n\x0b_batch_sizeB\t\n\x07_shardsB\n\n\x08_workersB\x07\n\x05_seedB\x0e\n\x0c_min_workersB\x0e\n\x0c_max_workers\"N\n\x13\x43heckpointRetention\x12\x16\n\tkeep_last\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x11\n\tkeep_best\x18\x02 \x01(\x08\x42\x0c\n\n_keep_last\"\xa9\x04\n\tOptimizer\x12\x1a\n\rlearning_rate\x18\x01 \x01(\x01H\x01\x88\x01\x01\x12 \n\x03sgd\x18\x02 \x01(\x0b\x32\x11.chainrule.v1.SgdH\x00\x12*\n\x08momentum\x18\x03 \x01(\x0b\x32\x16.chainrule.v1.MomentumH\x00\x12\"\n\x04\x61\x64\x61m\x18\x04 \x01(\x0b\x32\x12.chainrule.v1.AdamH\x00\x12(\n\x07rmsprop\x18\n \x01(\x0b\x32\x15.chainrule.v1.RMSpropH\x00\x12(\n\x07\x61\x64\x61grad\x18\x0b \x01(\x0b\x32\x15.chainrule.v1.AdagradH\x00\x12$\n\x05\x61\x64\x61mw\x18\x0c \x01(\x0b\x32\x13.chainrule.v1.AdamWH\x00\x12\x16\n\tclip_norm\x18\r \x01(\x01H\x02\x88\x01\x01\x12\x17\n\nclip_value\x18\x0e \x01(\x01H\x03\x88\x01\x01\x12\x0f\n\x02l1\x18\x0f \x01(\x01H\x04\x88\x01\x01\x12\x0f\n\x02l2\x18\x10 \x01(\x01H\x05\x88\x01\x01\x12\x19\n\x0cweight_decay\x18\x11 \x01(\x01H\x06\x88\x01\x01\x12(\n\x08schedule\x18\x12 \x01(\x0b\x32\x16.chainrule.v1.Schedule\x12\x17\n\naccumulate\x18\x13 \x01(\x05H\x07\x88\x01\x01\x42\x06\n\x04kindB\x10\n\x0e_learning_rateB\x0c\n\n_clip_normB\r\n\x0b_clip_valueB\x05\n\x03_l1B\x05\n\x03_l2B\x0f\n\r_weight_decayB\r\n\x0b_accumulate\"\x05\n\x03Sgd\"@\n\x08Momentum\x12\x15\n\x08momentum\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08nesterov\x18\x02 \x01(\x08\x42\x0b\n\t_momentum\"d\n\x04\x41\x64\x61m\x12\x12\n\x05\x62\x65ta1\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05\x62\x65ta2\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x14\n\x07\x65psilon\x18\x03 \x01(\x01H\x02\x88\x01\x01\x42\x08\n\x06_beta1B\x08\n\x06_beta2B\n\n\x08_epsilon\"\xf2\x03\n\x10TrainingProgress\x12\r\n\x05\x65poch\x18\x01 \x01(\x05\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x13\n\x0btotal_steps\x18\x03 \x01(\x03\x12\x0f\n\x07samples\x18\x04 \x01(\x03\x12\x15\n\rtraining_loss\x18\x05 \x01(\x01\x12\x1c\n\x0fvalidation_loss\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12 \n\x13validation_accuracy\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x15\n\rlearning_rate\x18\x08 \x01(\x01\x12\x1a\n\x12samples_per_second\x18\t \x01(\x01\x12\x0f\n\x07workers\x18\n \x01(\x05\x12\x17\n\x0fworker_failures\x18\x0b \x01(\x03\x12\x1d\n\x15shared_memory_workers\x18\x0c \x01(\x05\x12\x12\n\nbest_epoch\x18\x14 \x01(\x05\x12O\n\x11validation_scores\x18\r \x03(\x0b\x32\x34.chainrule.v1.TrainingProgress.ValidationScoresEntry\x1a\x37\n\x15ValidationScoresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x12\n\x10_validation_lossB\x16\n\x14_validation_accuracy\"\xd3\x03\n\x0eTrainingResult\x12\r\n\x05model\x18\x01 \x01(\t\x12\x19\n\x11parameters_sha256\x18\x02 \x01(\t\x12\x15\n\rtraining_loss\x18\x03 \x01(\x01\x12\x1e\n\x11training_accuracy\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x1c\n\x0fvalidation_loss\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12 \n\x13validation_accuracy\x18\x06 \x01(\x01H\x02\x88\x01\x01\x12\x18\n\x10\x64uration_seconds\x18\x07 \x01(\x01\x12\r\n\x05\x65poch\x18\x14 \x01(\x05\x12M\n\x11validation_scores\x18\x08 \x03(\x0b\x32\x32.chainrule.v1.TrainingResult.ValidationScoresEntry\x12-\n\tconfusion\x18\t \x03(\x0b\x32\x1a.chainrule.v1.ConfusionRow\x1a\x37\n\x15ValidationScoresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x14\n\x12_training_accuracyB\x12\n\x10_validation_lossB\x16\n\x14_validation_accuracy\"\x1e\n\x0c\x43onfusionRow\x12\x0e\n\x06\x63ounts\x18\x01 \x03(\x01\"+\n\x08JobError\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\x91\x03\n\rTrainingEvent\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\rstate_changed\x18\x03 \x01(\x0b\x32\x1a.chainrule.v1.StateChangedH\x00\x12\x37\n\x0f\x65poch_completed\x18\x04 \x01(\x0b\x32\x1c.chainrule.v1.EpochCompletedH\x00\x12\x39\n\x10\x63heckpoint_saved\x18\x05 \x01(\x0b\x32\x1d.chainrule.v1.CheckpointSavedH\x00\x12/\n\x0bworker_lost\x18\x06 \x01(\x0b\x32\x18.chainrule.v1.WorkerLostH\x00\x12\x33\n\rworker_joined\x18\x07 \x01(\x0b\x32\x1a.chainrule.v1.WorkerJoinedH\x00\x12/\n\x0brolled_back\x18\x08 \x01(\x0b\x32\x18.chainrule.v1.RolledBackH\x00\x42\x06\n\x04kind\"\xa3\x01\n\x0cStateChanged\x12.\n\x05state\x18\x01 \x01(\x0e\x32\x1f.chainrule.v1.TrainingJob.State\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12%\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x16.chainrule.v1.JobError\x12,\n\x06result\x18\x04 \x01(\x0b\x32\x1c.chainrule.v1.TrainingResult\"\xb5\x04\n\x0e\x45pochCompleted\x12\r\n\x05\x65poch\x18\x01 \x01(\x05\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x15\n\rtraining_loss\x18\x03 \x01(\x01\x12\x1e\n\x11training_accuracy\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x1c\n\x0fvalidation_loss\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12 \n\x13validation_accuracy\x18\x06 \x01(\x01H\x02\x88\x01\x01\x12\x15\n\rlearning_rate\x18\x07 \x01(\x01\x12\x18\n\x10\x64uration_seconds\x18\x08 \x01(\x01\x12\x12\n\nbest_epoch\x18\x14 \x01(\x05\x12I\n\x0ftraining_scores\x18\t \x03(\x0b\x32\x30.chainrule.v1.EpochCompleted.TrainingScoresEntry\x12M\n\x11validation_scores\x18\n \x03(\x0b\x32\x32.chainrule.v1.EpochCompleted.ValidationScoresEntry\x1a\x35\n\x13TrainingScoresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x37\n\x15ValidationScoresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x14\n\x12_training_accuracyB\x12\n\x10_validation_lossB\x16\n\x14_validation_accuracy\"\x1f\n\x0f\x43heckpointSaved\x12\x0c\n\x04step\x18\x01 \x01(\x03\":\n\nWorkerLost\x12\x0e\n\x06worker\x18\x01 \x01(\x05\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x0e\n\x06reason\x18\x03 \x01(\t\">\n\x0cWorkerJoined\x12\x0e\n\x06worker\x18\x01 \x01(\x05\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x10\n\x08\x65xchange\x18\x03 \x01(\t\"X\n\nRolledBack\x12\x15\n\rdiverged_step\x18\x01 \x01(\x03\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x15\n\rlearning_rate\x18\x03 \x01(\x01\x12\x0e\n\x06reason\x18\x04 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'chainrule.v1.training_job_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TRAININGJOB']._serialized_start=141
-  _globals['_TRAININGJOB']._serialized_end=754
-  _globals['_TRAININGJOB_STATE']._serialized_start=606
-  _globals['_TRAININGJOB_STATE']._serialized_end=754
-  _globals['_TRAININGJOBSPEC']._serialized_start=757
-  _globals['_TRAININGJOBSPEC']._serialized_end=1782
-  _globals['_TRAININGJOBSPEC_CREDITASSIGNMENT']._serialized_start=1426
-  _globals['_TRAININGJOBSPEC_CREDITASSIGNMENT']._serialized_end=1555
-  _globals['_TRAININGJOBSPEC_PRECISION']._serialized_start=1557
-  _globals['_TRAININGJOBSPEC_PRECISION']._serialized_end=1621
-  _globals['_TRAININGJOBSPEC_ONDIVERGENCE']._serialized_start=1623
-  _globals['_TRAININGJOBSPEC_ONDIVERGENCE']._serialized_end=1692
-  _globals['_CHECKPOINTRETENTION']._serialized_start=1784
-  _globals['_CHECKPOINTRETENTION']._serialized_end=1862
-  _globals['_TRAININGDATA']._serialized_start=1865
-  _globals['_TRAININGDATA']._serialized_end=2070
-  _globals['_OPTIMIZER']._serialized_start=2073
-  _globals['_OPTIMIZER']._serialized_end=2626
-  _globals['_SGD']._serialized_start=2628
-  _globals['_SGD']._serialized_end=2633
-  _globals['_MOMENTUM']._serialized_start=2635
-  _globals['_MOMENTUM']._serialized_end=2699
-  _globals['_ADAM']._serialized_start=2701
-  _globals['_ADAM']._serialized_end=2801
-  _globals['_TRAININGPROGRESS']._serialized_start=2804
-  _globals['_TRAININGPROGRESS']._serialized_end=3164
-  _globals['_TRAININGRESULT']._serialized_start=3167
-  _globals['_TRAININGRESULT']._serialized_end=3451
-  _globals['_JOBERROR']._serialized_start=3453
-  _globals['_JOBERROR']._serialized_end=3496
-  _globals['_TRAININGEVENT']._serialized_start=3499
-  _globals['_TRAININGEVENT']._serialized_end=3900
-  _globals['_STATECHANGED']._serialized_start=3903
-  _globals['_STATECHANGED']._serialized_end=4066
-  _globals['_EPOCHCOMPLETED']._serialized_start=4069
-  _globals['_EPOCHCOMPLETED']._serialized_end=4368
-  _globals['_CHECKPOINTSAVED']._serialized_start=4370
-  _globals['_CHECKPOINTSAVED']._serialized_end=4401
-  _globals['_WORKERLOST']._serialized_start=4403
-  _globals['_WORKERLOST']._serialized_end=4461
-  _globals['_WORKERJOINED']._serialized_start=4463
-  _globals['_WORKERJOINED']._serialized_end=4525
-  _globals['_ROLLEDBACK']._serialized_start=4527
-  _globals['_ROLLEDBACK']._serialized_end=4615
+  _globals['_TRAININGPROGRESS_VALIDATIONSCORESENTRY']._loaded_options = None
+  _globals['_TRAININGPROGRESS_VALIDATIONSCORESENTRY']._serialized_options = b'8\001'
+  _globals['_TRAININGRESULT_VALIDATIONSCORESENTRY']._loaded_options = None
+  _globals['_TRAININGRESULT_VALIDATIONSCORESENTRY']._serialized_options = b'8\001'
+  _globals['_EPOCHCOMPLETED_TRAININGSCORESENTRY']._loaded_options = None
+  _globals['_EPOCHCOMPLETED_TRAININGSCORESENTRY']._serialized_options = b'8\001'
+  _globals['_EPOCHCOMPLETED_VALIDATIONSCORESENTRY']._loaded_options = None
+  _globals['_EPOCHCOMPLETED_VALIDATIONSCORESENTRY']._serialized_options = b'8\001'
+  _globals['_TRAININGJOB']._serialized_start=175
+  _globals['_TRAININGJOB']._serialized_end=788
+  _globals['_TRAININGJOB_STATE']._serialized_start=640
+  _globals['_TRAININGJOB_STATE']._serialized_end=788
+  _globals['_TRAININGJOBSPEC']._serialized_start=791
+  _globals['_TRAININGJOBSPEC']._serialized_end=1816
+  _globals['_TRAININGJOBSPEC_CREDITASSIGNMENT']._serialized_start=1460
+  _globals['_TRAININGJOBSPEC_CREDITASSIGNMENT']._serialized_end=1589
+  _globals['_TRAININGJOBSPEC_PRECISION']._serialized_start=1591
+  _globals['_TRAININGJOBSPEC_PRECISION']._serialized_end=1655
+  _globals['_TRAININGJOBSPEC_ONDIVERGENCE']._serialized_start=1657
+  _globals['_TRAININGJOBSPEC_ONDIVERGENCE']._serialized_end=1726
+  _globals['_CHECKPOINTRETENTION']._serialized_start=1818
+  _globals['_CHECKPOINTRETENTION']._serialized_end=1896
+  _globals['_OPTIMIZER']._serialized_start=1899
+  _globals['_OPTIMIZER']._serialized_end=2452
+  _globals['_SGD']._serialized_start=2454
+  _globals['_SGD']._serialized_end=2459
+  _globals['_MOMENTUM']._serialized_start=2461
+  _globals['_MOMENTUM']._serialized_end=2525
+  _globals['_ADAM']._serialized_start=2527
+  _globals['_ADAM']._serialized_end=2627
+  _globals['_TRAININGPROGRESS']._serialized_start=2630
+  _globals['_TRAININGPROGRESS']._serialized_end=3128
+  _globals['_TRAININGPROGRESS_VALIDATIONSCORESENTRY']._serialized_start=3029
+  _globals['_TRAININGPROGRESS_VALIDATIONSCORESENTRY']._serialized_end=3084
+  _globals['_TRAININGRESULT']._serialized_start=3131
+  _globals['_TRAININGRESULT']._serialized_end=3598
+  _globals['_TRAININGRESULT_VALIDATIONSCORESENTRY']._serialized_start=3029
+  _globals['_TRAININGRESULT_VALIDATIONSCORESENTRY']._serialized_end=3084
+  _globals['_CONFUSIONROW']._serialized_start=3600
+  _globals['_CONFUSIONROW']._serialized_end=3630
+  _globals['_JOBERROR']._serialized_start=3632
+  _globals['_JOBERROR']._serialized_end=3675
+  _globals['_TRAININGEVENT']._serialized_start=3678
+  _globals['_TRAININGEVENT']._serialized_end=4079
+  _globals['_STATECHANGED']._serialized_start=4082
+  _globals['_STATECHANGED']._serialized_end=4245
+  _globals['_EPOCHCOMPLETED']._serialized_start=4248
+  _globals['_EPOCHCOMPLETED']._serialized_end=4813
+  _globals['_EPOCHCOMPLETED_TRAININGSCORESENTRY']._serialized_start=4637
+  _globals['_EPOCHCOMPLETED_TRAININGSCORESENTRY']._serialized_end=4690
+  _globals['_EPOCHCOMPLETED_VALIDATIONSCORESENTRY']._serialized_start=3029
+  _globals['_EPOCHCOMPLETED_VALIDATIONSCORESENTRY']._serialized_end=3084
+  _globals['_CHECKPOINTSAVED']._serialized_start=4815
+  _globals['_CHECKPOINTSAVED']._serialized_end=4846
+  _globals['_WORKERLOST']._serialized_start=4848
+  _globals['_WORKERLOST']._serialized_end=4906
+  _globals['_WORKERJOINED']._serialized_start=4908
+  _globals['_WORKERJOINED']._serialized_end=4970
+  _globals['_ROLLEDBACK']._serialized_start=4972
+  _globals['_ROLLEDBACK']._serialized_end=5060
 # @@protoc_insertion_point(module_scope)

@@ -6,7 +6,10 @@ A training job: what to train, on what, how, and how far it got."""
 import builtins
 import chainrule.v1.network_pb2
 import chainrule.v1.optimizer_pb2
+import chainrule.v1.training_data_pb2
+import collections.abc
 import google.protobuf.descriptor
+import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
@@ -93,7 +96,8 @@ class TrainingJob(google.protobuf.message.Message):
     """Where the job stands."""
     state_reason: builtins.str
     """Why the job stands there, where that needs a reason: what it waits for, since which coordinator's restart, or that
-    it stopped early, at which epoch, and which was the best.
+    it stopped early, at which epoch, and which was the best. In a new job's first event it says what is to be remarked
+    of the job, such as classes of which there is no row.
     """
     last_event: builtins.int
     """The number of the job's newest event: watching from here misses nothing that is yet to come."""
@@ -279,7 +283,7 @@ class TrainingJobSpec(google.protobuf.message.Message):
     precision: global___TrainingJobSpec.Precision.ValueType
     """What parameters, gradients and all between them are computed and kept in. Default FLOAT32."""
     @property
-    def data(self) -> global___TrainingData:
+    def data(self) -> chainrule.v1.training_data_pb2.TrainingData:
         """The rows to learn from. Required."""
 
     @property
@@ -305,7 +309,7 @@ class TrainingJobSpec(google.protobuf.message.Message):
     def __init__(
         self,
         *,
-        data: global___TrainingData | None = ...,
+        data: chainrule.v1.training_data_pb2.TrainingData | None = ...,
         network: chainrule.v1.network_pb2.Network | None = ...,
         loss: chainrule.v1.network_pb2.Loss | None = ...,
         optimizer: global___Optimizer | None = ...,
@@ -365,54 +369,6 @@ class CheckpointRetention(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_keep_last", b"_keep_last"]) -> typing.Literal["keep_last"] | None: ...
 
 global___CheckpointRetention = CheckpointRetention
-
-@typing.final
-class TrainingData(google.protobuf.message.Message):
-    """The rows a job learns from."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    DATASET_FIELD_NUMBER: builtins.int
-    INPUT_COLUMN_FIELD_NUMBER: builtins.int
-    TARGET_COLUMN_FIELD_NUMBER: builtins.int
-    VALIDATION_FRACTION_FIELD_NUMBER: builtins.int
-    SHUFFLE_WINDOW_FIELD_NUMBER: builtins.int
-    WEIGHT_COLUMN_FIELD_NUMBER: builtins.int
-    dataset: builtins.str
-    """The dataset's resource name, "datasets/<id>". Required."""
-    input_column: builtins.str
-    """The column that goes into the network. Default "x"."""
-    target_column: builtins.str
-    """The column that the output is held against. Default "y"."""
-    validation_fraction: builtins.float
-    """The share of the rows that is held out, chosen by the seed, to validate on after every epoch: 0 (none) up to,
-    but not including, 1. Default 0.2.
-    """
-    shuffle_window: builtins.int
-    """How many neighbouring rows are shuffled among themselves; 0 for all. Part of what the result depends on, so it is
-    fixed when the job is created. Default: 0 if a worker can hold the whole input column, else as many rows as fit
-    into half of what it can hold. A dataset larger than that should not come sorted.
-    """
-    weight_column: builtins.str
-    """A column of one number a row, none below 0: how much each row counts in the loss. Default: every row counts 1."""
-    def __init__(
-        self,
-        *,
-        dataset: builtins.str = ...,
-        input_column: builtins.str = ...,
-        target_column: builtins.str = ...,
-        validation_fraction: builtins.float | None = ...,
-        shuffle_window: builtins.int | None = ...,
-        weight_column: builtins.str = ...,
-    ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_shuffle_window", b"_shuffle_window", "_validation_fraction", b"_validation_fraction", "shuffle_window", b"shuffle_window", "validation_fraction", b"validation_fraction"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_shuffle_window", b"_shuffle_window", "_validation_fraction", b"_validation_fraction", "dataset", b"dataset", "input_column", b"input_column", "shuffle_window", b"shuffle_window", "target_column", b"target_column", "validation_fraction", b"validation_fraction", "weight_column", b"weight_column"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_shuffle_window", b"_shuffle_window"]) -> typing.Literal["shuffle_window"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_validation_fraction", b"_validation_fraction"]) -> typing.Literal["validation_fraction"] | None: ...
-
-global___TrainingData = TrainingData
 
 @typing.final
 class Optimizer(google.protobuf.message.Message):
@@ -598,6 +554,22 @@ class TrainingProgress(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class ValidationScoresEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.float
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.float = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     EPOCH_FIELD_NUMBER: builtins.int
     STEP_FIELD_NUMBER: builtins.int
     TOTAL_STEPS_FIELD_NUMBER: builtins.int
@@ -611,6 +583,7 @@ class TrainingProgress(google.protobuf.message.Message):
     WORKER_FAILURES_FIELD_NUMBER: builtins.int
     SHARED_MEMORY_WORKERS_FIELD_NUMBER: builtins.int
     BEST_EPOCH_FIELD_NUMBER: builtins.int
+    VALIDATION_SCORES_FIELD_NUMBER: builtins.int
     epoch: builtins.int
     """Epochs completed."""
     step: builtins.int
@@ -641,6 +614,10 @@ class TrainingProgress(google.protobuf.message.Message):
     """The best epoch so far, by what early_stopping watches, or else by the validation loss. 0 before, and without such
     rows.
     """
+    @property
+    def validation_scores(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
+        """Scores of the validation rows after the newest complete epoch: see EpochCompleted."""
+
     def __init__(
         self,
         *,
@@ -657,9 +634,10 @@ class TrainingProgress(google.protobuf.message.Message):
         worker_failures: builtins.int = ...,
         shared_memory_workers: builtins.int = ...,
         best_epoch: builtins.int = ...,
+        validation_scores: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "best_epoch", b"best_epoch", "epoch", b"epoch", "learning_rate", b"learning_rate", "samples", b"samples", "samples_per_second", b"samples_per_second", "shared_memory_workers", b"shared_memory_workers", "step", b"step", "total_steps", b"total_steps", "training_loss", b"training_loss", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss", "worker_failures", b"worker_failures", "workers", b"workers"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "best_epoch", b"best_epoch", "epoch", b"epoch", "learning_rate", b"learning_rate", "samples", b"samples", "samples_per_second", b"samples_per_second", "shared_memory_workers", b"shared_memory_workers", "step", b"step", "total_steps", b"total_steps", "training_loss", b"training_loss", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss", "validation_scores", b"validation_scores", "worker_failures", b"worker_failures", "workers", b"workers"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_validation_accuracy", b"_validation_accuracy"]) -> typing.Literal["validation_accuracy"] | None: ...
     @typing.overload
@@ -673,6 +651,22 @@ class TrainingResult(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class ValidationScoresEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.float
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.float = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     MODEL_FIELD_NUMBER: builtins.int
     PARAMETERS_SHA256_FIELD_NUMBER: builtins.int
     TRAINING_LOSS_FIELD_NUMBER: builtins.int
@@ -681,6 +675,8 @@ class TrainingResult(google.protobuf.message.Message):
     VALIDATION_ACCURACY_FIELD_NUMBER: builtins.int
     DURATION_SECONDS_FIELD_NUMBER: builtins.int
     EPOCH_FIELD_NUMBER: builtins.int
+    VALIDATION_SCORES_FIELD_NUMBER: builtins.int
+    CONFUSION_FIELD_NUMBER: builtins.int
     model: builtins.str
     """The model's resource name, "models/<id>"."""
     parameters_sha256: builtins.str
@@ -699,6 +695,16 @@ class TrainingResult(google.protobuf.message.Message):
     """Seconds from the first step to the end, waiting and restarts included."""
     epoch: builtins.int
     """The epoch after which the model was as it is: the last one, or with early_stopping the best one."""
+    @property
+    def validation_scores(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
+        """Scores of the validation rows after the last epoch: see EpochCompleted."""
+
+    @property
+    def confusion(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ConfusionRow]:
+        """How the classes of the validation rows were confused: a row for each true class. Empty without classes, and where
+        there are more than 100. Of a loss with one output the classes are 0 and 1.
+        """
+
     def __init__(
         self,
         *,
@@ -710,9 +716,11 @@ class TrainingResult(google.protobuf.message.Message):
         validation_accuracy: builtins.float | None = ...,
         duration_seconds: builtins.float = ...,
         epoch: builtins.int = ...,
+        validation_scores: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
+        confusion: collections.abc.Iterable[global___ConfusionRow] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_training_accuracy", b"_training_accuracy", "_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "training_accuracy", b"training_accuracy", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_training_accuracy", b"_training_accuracy", "_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "duration_seconds", b"duration_seconds", "epoch", b"epoch", "model", b"model", "parameters_sha256", b"parameters_sha256", "training_accuracy", b"training_accuracy", "training_loss", b"training_loss", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_training_accuracy", b"_training_accuracy", "_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "confusion", b"confusion", "duration_seconds", b"duration_seconds", "epoch", b"epoch", "model", b"model", "parameters_sha256", b"parameters_sha256", "training_accuracy", b"training_accuracy", "training_loss", b"training_loss", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss", "validation_scores", b"validation_scores"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_training_accuracy", b"_training_accuracy"]) -> typing.Literal["training_accuracy"] | None: ...
     @typing.overload
@@ -721,6 +729,26 @@ class TrainingResult(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_validation_loss", b"_validation_loss"]) -> typing.Literal["validation_loss"] | None: ...
 
 global___TrainingResult = TrainingResult
+
+@typing.final
+class ConfusionRow(google.protobuf.message.Message):
+    """What the validation rows of one class were taken for."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    COUNTS_FIELD_NUMBER: builtins.int
+    @property
+    def counts(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """How many were taken for each class, in order; where rows have weights, the sum of these."""
+
+    def __init__(
+        self,
+        *,
+        counts: collections.abc.Iterable[builtins.float] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["counts", b"counts"]) -> None: ...
+
+global___ConfusionRow = ConfusionRow
 
 @typing.final
 class JobError(google.protobuf.message.Message):
@@ -849,6 +877,38 @@ class EpochCompleted(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class TrainingScoresEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.float
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.float = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    @typing.final
+    class ValidationScoresEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.float
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.float = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     EPOCH_FIELD_NUMBER: builtins.int
     STEP_FIELD_NUMBER: builtins.int
     TRAINING_LOSS_FIELD_NUMBER: builtins.int
@@ -858,6 +918,8 @@ class EpochCompleted(google.protobuf.message.Message):
     LEARNING_RATE_FIELD_NUMBER: builtins.int
     DURATION_SECONDS_FIELD_NUMBER: builtins.int
     BEST_EPOCH_FIELD_NUMBER: builtins.int
+    TRAINING_SCORES_FIELD_NUMBER: builtins.int
+    VALIDATION_SCORES_FIELD_NUMBER: builtins.int
     epoch: builtins.int
     """Which one, from 1."""
     step: builtins.int
@@ -876,6 +938,23 @@ class EpochCompleted(google.protobuf.message.Message):
     """Seconds the epoch took, validation included."""
     best_epoch: builtins.int
     """The best epoch so far, this one included. 0 without held-out rows."""
+    @property
+    def training_scores(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
+        """Scores of the epoch's training rows, each taken in its step, by name: "accuracy", where there is one."""
+
+    @property
+    def validation_scores(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
+        """Scores of the validation rows after the epoch, by name; each row counts as its weight says. What doesn't exist, such
+        as "auc" where all rows are of one class, is left out.
+          accuracy        the share that was right
+          top_5_accuracy  the share whose class was among the five largest outputs, with more than 5 classes
+          f1              2 hits / (targets + guesses); the mean over classes (up to 1,000), or over yes-or-no outputs
+          auc             how likely a yes gets a larger output than a no, with two classes or one output; exact for outputs
+                          rounded to 8 binary digits (bfloat16), those beyond 256 and within 2^-12 of 0 taken as equal
+          mae, rmse       the mean absolute error, and the root of the mean squared one
+          r2              the share of variance explained, the mean over a row's elements (up to 100)
+        """
+
     def __init__(
         self,
         *,
@@ -888,9 +967,11 @@ class EpochCompleted(google.protobuf.message.Message):
         learning_rate: builtins.float = ...,
         duration_seconds: builtins.float = ...,
         best_epoch: builtins.int = ...,
+        training_scores: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
+        validation_scores: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_training_accuracy", b"_training_accuracy", "_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "training_accuracy", b"training_accuracy", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_training_accuracy", b"_training_accuracy", "_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "best_epoch", b"best_epoch", "duration_seconds", b"duration_seconds", "epoch", b"epoch", "learning_rate", b"learning_rate", "step", b"step", "training_accuracy", b"training_accuracy", "training_loss", b"training_loss", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_training_accuracy", b"_training_accuracy", "_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "best_epoch", b"best_epoch", "duration_seconds", b"duration_seconds", "epoch", b"epoch", "learning_rate", b"learning_rate", "step", b"step", "training_accuracy", b"training_accuracy", "training_loss", b"training_loss", "training_scores", b"training_scores", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss", "validation_scores", b"validation_scores"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_training_accuracy", b"_training_accuracy"]) -> typing.Literal["training_accuracy"] | None: ...
     @typing.overload

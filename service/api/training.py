@@ -17,7 +17,7 @@ from service.errors import InvalidArgument, NotFound, Unavailable, Violations
 from service.jobs.job import Job, Queued
 from service.jobs.jobs import Jobs
 from service.jobs.spec import JobSpec
-from service.training.task import make_task, memory_bytes, shuffle_window
+from service.training.task import make_task, memory_bytes, remark, shuffle_window
 from service.wire.job import event_message, job_message, progress_message
 from service.wire.names import require_name
 from service.wire.spec import parse_spec, spec_message
@@ -119,13 +119,13 @@ class TrainingServicer(stubs.TrainingServiceServicer):
         # Asked before whether the job could run now: the first request has settled that, and data may be gone since.
         if not request.validate_only and (made := self._jobs.requested(spec, asked.display_name, request.request_id)):
             return self._message(made)
-        spec, rows = self._feasible(spec)
+        spec, rows, remarked = self._feasible(spec)
         if request.validate_only:
             return job_pb.TrainingJob(display_name=asked.display_name, spec=spec_message(spec))
-        return self._message(self._jobs.create(spec, rows, asked.display_name, request.request_id))
+        return self._message(self._jobs.create(spec, rows, asked.display_name, request.request_id, remarked))
 
-    def _feasible(self, spec: JobSpec) -> tuple[JobSpec, int]:
-        """Checks whether the job could run here. Returns it complete, and the rows of its dataset.
+    def _feasible(self, spec: JobSpec) -> tuple[JobSpec, int, str]:
+        """Checks whether the job could run here. Returns it complete, the rows of its dataset, and a remark.
 
         Raises InvalidArgument.
         """
@@ -154,7 +154,7 @@ class TrainingServicer(stubs.TrainingServiceServicer):
             )
         if spec.shuffle_window is None:
             spec = replace(spec, shuffle_window=shuffle_window(spec, dataset, room.held_bytes))
-        return spec, dataset.rows
+        return spec, dataset.rows, remark(spec, dataset)
 
     def _message(self, job: Job) -> job_pb.TrainingJob:
         waiting = self._waiting(job.id) if isinstance(job.state, Queued) else ""

@@ -27,6 +27,7 @@ from worker.arrays import Array
 from worker.blocks import Block
 from worker.exchange import Kind, Layout, Segment
 from worker.gradient import Gradient
+from worker.scores import sizes
 from worker.task import Task
 
 LOOK_SECONDS = 0.05
@@ -326,7 +327,8 @@ def _has_failed(ref: Any) -> bool:
 
 def _open_segment(task: Task, seats: int, prefix: str, dtype: npt.DTypeLike) -> Segment | None:
     """The job's shared memory; None where there is no room for it."""
-    layout = Layout(task.network.size, task.shards.shards, seats, tuple(task.loss.scores), np.dtype(dtype).name)
+    scores = sizes(task.training_scores), sizes(task.scores)
+    layout = Layout(task.network.size, task.shards.shards, seats, *scores, np.dtype(dtype).name)
     try:
         return exchange.create(prefix, layout)
     except OSError as error:

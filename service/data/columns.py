@@ -16,6 +16,9 @@ BYTES_AT_ONCE = 2 << 20
 MOST_DISTINCT = 1_000
 """Up to so many different elements are counted."""
 
+MOST_CLASSES = 10_000
+"""From this many on numbers are hardly classes any more."""
+
 SAFE, SCALE = 2.0**500, 2.0**600
 """Numbers up to SAFE can be squared and added without leaving the range of floats; others once divided by SCALE."""
 
@@ -37,6 +40,9 @@ class Column:
     distinct_count: int | None = None
     """Of the finite elements or texts; None if there are more than MOST_DISTINCT."""
     longest_text: int = 0
+    missing: tuple[int, ...] = ()
+    """Of a column of up to MOST_DISTINCT integers from 0 on, or -1, and below MOST_CLASSES: those up to `max` that no
+    row has."""
 
     @property
     def integral(self) -> bool:
@@ -127,7 +133,14 @@ def describe(name: str, array: Array) -> Column:
         float(np.sqrt(found.squares / max(found.count, 1))),
         None if found.distinct is None else len(found.distinct),
         found.longest,
+        _missing(found) if array.dtype.kind in "iu" else (),
     )
+
+
+def _missing(found: "Statistics") -> tuple[int, ...]:
+    if found.distinct is None or not -1 <= found.low <= found.high < MOST_CLASSES:
+        return ()
+    return tuple(number for number in range(int(found.high)) if number not in found.distinct)
 
 
 def blocks(array: Array) -> Iterator[Array]:

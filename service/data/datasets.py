@@ -246,7 +246,8 @@ def _write(path: Path, array: Array) -> None:
 def _parse(text: str) -> Dataset:
     values: dict[str, Any] = json.loads(text)
     values["columns"] = tuple(
-        Column(**{**column, "row_shape": tuple(column["row_shape"])}) for column in values["columns"]
+        Column(**{**column, "row_shape": tuple(column["row_shape"]), "missing": tuple(column.get("missing", ()))})
+        for column in values["columns"]
     )
     values["groups"] = tuple(Group(group["name"], tuple(group["columns"])) for group in values.get("groups", ()))
     values["format"] = Format(values.get("format", Format.NPZ))

@@ -4,7 +4,8 @@
 coordinator that starts again knows where everything stood.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal, TypeAlias
 
@@ -65,6 +66,9 @@ class Succeeded:
     """The epoch after which the model was as it is."""
     reason: str = ""
     """Set when the job stopped before its last epoch."""
+    validation_scores: Mapping[str, float] = field(default_factory=dict)
+    confusion: tuple[tuple[float, ...], ...] = ()
+    """Of the classes of the held-out rows: a row for each true class."""
     kind: Literal["SUCCEEDED"] = "SUCCEEDED"
 
 
@@ -126,6 +130,8 @@ class EpochCompleted:
     duration_seconds: float
     best_epoch: int = 0
     """The best epoch so far, this one included; 0 without held-out rows."""
+    training_scores: Mapping[str, float] = field(default_factory=dict)
+    validation_scores: Mapping[str, float] = field(default_factory=dict)
     kind: Literal["epoch_completed"] = "epoch_completed"
 
 

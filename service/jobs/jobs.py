@@ -41,9 +41,10 @@ class Jobs:
         """Has `listener` called with a job's id after each of its events. It must return at once."""
         self._listeners.append(listener)
 
-    def create(self, spec: JobSpec, rows: int, display_name: str, request_id: str) -> Job:
+    def create(self, spec: JobSpec, rows: int, display_name: str, request_id: str, remark: str = "") -> Job:
         """Puts a new job in the queue, or returns the one that the same request made before.
 
+        Its first event carries what is to be remarked of it, if anything is.
         Raises AlreadyExists if the request id was used for a different job.
         """
         with self._lock:
@@ -51,7 +52,7 @@ class Jobs:
                 return made
             now = self._clock()
             job = Job(_new_id(), display_name, spec, rows, now)
-            event = StateChanged(Queued())
+            event = StateChanged(Queued(remark))
             job = advance(job, event, now)
             self._store.create(job, request_id, Record(job.last_event, now, event))
             self._jobs[job.id] = job

@@ -6,8 +6,8 @@ metadata.
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ class Model:
     size_bytes: int
     sha256: str
     created: datetime
+    validation_scores: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -79,10 +80,13 @@ class Models:
         network: Network,
         layers_json: str,
         params: Array,
-        validation: tuple[float | None, float | None],
+        validation: tuple[float | None, float | None, Mapping[str, float]],
         created: datetime,
     ) -> Model:
-        """Keeps a trained network. A model that is there already, from before a crash, is returned as it is."""
+        """Keeps a trained network, with its loss, accuracy and scores on the held-out rows.
+
+        A model that is there already, from before a crash, is returned as it is.
+        """
         if (self._root / model_id).exists():
             return self.get(model_id)
         metadata = {"format": "chainrule", "network": layers_json, "input_shape": json.dumps(network.input_shape)}
@@ -98,6 +102,7 @@ class Models:
             size_bytes=len(data),
             sha256=hashlib.sha256(data).hexdigest(),
             created=created,
+            validation_scores=validation[2],
         )
         with new_directory(self._root / model_id) as directory:
             (directory / FILE).write_bytes(data)

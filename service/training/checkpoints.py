@@ -11,7 +11,9 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import structlog
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
@@ -85,7 +87,7 @@ def _written(state: TrainingState) -> bytes:
     # Python writes a float with all the digits it takes to read the same bits back.
     metadata = {
         "step": str(state.step),
-        "epoch": json.dumps(asdict(state.epoch)),
+        "epoch": json.dumps(asdict(state.epoch), default=np.ndarray.tolist),
         "rate_scale": repr(state.rate_scale),
         "best_loss": repr(state.best_loss),
         "unacknowledged": reported_events.dump_json(state.unacknowledged).decode(),
@@ -96,7 +98,7 @@ def _written(state: TrainingState) -> bytes:
     }
     if state.pending:
         tensors["pending"] = state.pending.vector
-        metadata["pending"] = json.dumps(asdict(state.pending.sums))
+        metadata["pending"] = json.dumps(asdict(state.pending.sums), default=np.ndarray.tolist)
     return save(tensors, metadata)
 
 
@@ -129,4 +131,8 @@ def _read(path: Path) -> TrainingState:
 
 
 def _sums(text: str) -> Sums:
-    return Sums(**json.loads(text))
+    values: dict[str, Any] = json.loads(text)
+    scores = {name: np.array(total, np.float64) for name, total in values.pop("scores").items()}
+    if any(total.ndim != 1 for total in scores.values()):
+        raise ValueError("its scores are not sums as they are kept now")
+    return Sums(scores=scores, **values)

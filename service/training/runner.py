@@ -190,7 +190,7 @@ class Runner:
 
     def _succeeded(self, job_id: str, task: Task, trained: Trained) -> Succeeded:
         job, epoch, now = self._jobs.get(job_id), trained.epoch, datetime.now(UTC)
-        validation = (epoch.validation_loss, epoch.validation_accuracy)
+        validation = (epoch.validation_loss, epoch.validation_accuracy, epoch.validation_scores)
         layers = self._layers_json(job.spec)
         model = self._models.add(job_id, task.network, layers, trained.params, validation, now)
         return Succeeded(
@@ -202,6 +202,8 @@ class Runner:
             duration_seconds=(now - (job.started or now)).total_seconds(),
             epoch=epoch.epoch,
             reason=trained.reason,
+            validation_scores=epoch.validation_scores,
+            confusion=trained.confusion,
         )
 
     def _forget_deleted(self, job_id: str) -> None:

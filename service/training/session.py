@@ -46,6 +46,7 @@ class Trained:
     """How the epoch went after which they were so."""
     reason: str = ""
     """Why, if it took fewer."""
+    confusion: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ class Session:
                     order.spec, order.task, workers, checkpoints, order.policy, self._outbox, self._stop, self._timing
                 )
                 state, epoch = trainer.train()
-                return Trained(np.array(state.params), epoch, trainer.stopped_early)
+                return Trained(np.array(state.params), epoch, trainer.stopped_early, trainer.confusion)
             finally:
                 workers.close()
         except Stopped:

@@ -8,22 +8,22 @@ from dataclasses import replace
 from service.jobs.job import EpochCompleted
 from service.jobs.spec import JobSpec
 from service.training.state import TrainingState
-from worker.gradient import Sums
 
 
-def judge(state: TrainingState, spec: JobSpec, epoch: EpochCompleted, held_out: Sums) -> EpochCompleted:
+def judge(state: TrainingState, spec: JobSpec, epoch: EpochCompleted) -> EpochCompleted:
     """Compares an epoch with those before it, and notes in the state how it did. Returns it with the best's number."""
-    if not held_out.count:
+    loss = epoch.validation_loss
+    if loss is None:
         return epoch
     early, plateau = spec.early_stopping, spec.schedule.plateau
-    cost = early.cost(held_out) if early else held_out.mean_loss
+    cost = early.cost(loss, epoch.validation_scores) if early else loss
     if cost < state.best_loss:
         epoch = replace(epoch, best_epoch=epoch.epoch)
         state.best_loss, state.best_epoch = cost, epoch
     if early:
         state.streak = state.streak.after(cost, early.min_delta)
     if plateau:
-        state.plateau = state.plateau.after(held_out.mean_loss, plateau.min_delta)
+        state.plateau = state.plateau.after(loss, plateau.min_delta)
         if state.plateau.epochs >= plateau.patience:
             state.plateau = replace(state.plateau, epochs=0)
             state.plateau_factor = max(state.plateau_factor * plateau.factor, plateau.floor)
@@ -46,5 +46,6 @@ def why_early(state: TrainingState, spec: JobSpec, epoch: EpochCompleted) -> str
     early, best = spec.early_stopping, state.best_epoch
     if early is None or best is None or epoch.epoch == spec.epochs:
         return ""
-    watched, value = (early.score, -state.best_loss) if early.score else ("loss", state.best_loss)
+    value = best.validation_scores[early.score] if early.score else best.validation_loss
+    watched = early.score or "loss"
     return f"stopped early at epoch {epoch.epoch}: best validation {watched} {value:.6g} at epoch {best.epoch}"

@@ -1,7 +1,6 @@
 """What a job knows between two steps."""
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +11,7 @@ from service.training.stopping import Streak
 from worker.arrays import Array
 from worker.gradient import Gradient, Sums
 from worker.network import Network
+from worker.scores import Scores, nothing
 
 ADVICE = "A smaller learning rate usually helps, as do inputs of about unit size"
 
@@ -48,9 +48,9 @@ class Diverged(Exception):
     """Something of a step is NaN or infinite: its loss, its gradient, or what came of it."""
 
 
-def no_sums(scores: Iterable[str]) -> Sums:
+def no_sums(scores: Scores) -> Sums:
     """Sums over no rows."""
-    return Sums(0.0, dict.fromkeys(scores, 0.0), 0, 0.0)
+    return Sums(0.0, nothing(scores), 0, 0.0)
 
 
 def check_state(state: TrainingState, network: Network) -> None:

@@ -5,10 +5,11 @@ on ends after the same epoch, with the same model.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from service.training.optimizers.ranges import require_count, require_zero_or_positive
-from worker.gradient import Sums
+from worker.scores import COSTS
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,15 @@ class EarlyStopping:
     patience: int = 5
     min_delta: float = 0.0
     score: str = ""
-    """Which score of the held-out rows is to become large; without one their loss is to become small."""
+    """Which score of the held-out rows is to become large, or small if it is an error; by default their loss is to."""
 
     def __post_init__(self) -> None:
         require_count("patience", self.patience)
         require_zero_or_positive("min_delta", self.min_delta)
 
-    def cost(self, held_out: Sums) -> float:
-        """What is to become small: the loss, or minus the score."""
-        return -held_out.scores[self.score] / held_out.count if self.score else held_out.mean_loss
+    def cost(self, loss: float, scores: Mapping[str, float]) -> float:
+        """What is to become small: the loss, an error, or minus a score. Infinite where there is no such score."""
+        if not self.score:
+            return loss
+        sign = 1 if self.score in COSTS else -1
+        return sign * scores.get(self.score, sign * math.inf)

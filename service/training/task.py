@@ -13,10 +13,11 @@ from service.data.columns import Column
 from service.data.datasets import Dataset
 from service.errors import Violations
 from service.jobs.spec import JobSpec
-from worker.errors import ShapeMismatch, TargetMismatch
+from worker.errors import InvalidValue, ShapeMismatch, TargetMismatch
 from worker.layers import LAYERS
-from worker.losses import TargetColumn
+from worker.losses import LOSSES, Hinge, SoftmaxCrossEntropy, TargetColumn, missing_classes, named
 from worker.network import Network
+from worker.scores import CONFUSION, sizes
 from worker.shards import Shards
 from worker.task import Task
 
@@ -41,14 +42,28 @@ def make_task(spec: JobSpec, dataset: Dataset, path: str) -> Task:
         try:
             _check_size(network, spec, path, violations)
             if targets:
-                described = TargetColumn(targets.integral, targets.row_shape, targets.min, targets.max)
-                spec.loss.check(network.output_shape, described)
+                spec.loss.check(network.output_shape, _described(targets))
+                _check_score(spec, network, path, violations)
         except ShapeMismatch as error:
             violations.add(f"{path}.network.{_place(spec, error.path)}", error.problem)
+        except InvalidValue as error:
+            kind = next(kind for kind, cls in LOSSES.items() if isinstance(spec.loss, cls))
+            violations.add(f"{path}.loss.{kind}.{error.field}", error.problem)
         except TargetMismatch as error:
             violations.add(f"{path}.data.target_column", f"{spec.target_column!r}: {error}")
     violations.raise_any()
     return Task(network, spec.loss, shards)
+
+
+def remark(spec: JobSpec, dataset: Dataset) -> str:
+    """What is no reason to refuse a job, but worth to be said of it: classes that it can't learn. Else ""."""
+    number = dataset.column(spec.target_column)
+    if not isinstance(spec.loss, SoftmaxCrossEntropy | Hinge) or number is None:
+        return ""
+    network = Network(spec.layers, dataset.columns[dataset.column(spec.input_column) or 0].row_shape, spec.padding)
+    *_, classes = network.output_shape
+    missing = missing_classes(classes, _described(dataset.columns[number])) if classes > 1 else []
+    return f"the dataset has no row of {named(missing)}, which can't be learned" if missing else ""
 
 
 def shuffle_window(spec: JobSpec, dataset: Dataset, held_bytes: int) -> int:
@@ -59,9 +74,12 @@ def shuffle_window(spec: JobSpec, dataset: Dataset, held_bytes: int) -> int:
 
 
 def memory_bytes(task: Task, spec: JobSpec) -> int:
-    """What the trainer's machine needs for vectors: parameters, a slot a shard, what the optimizer carries, spares."""
+    """What the trainer's machine needs: for vectors (parameters, a slot a shard, what the optimizer carries, spares),
+    and beside each of twice as many slots for the sums of the scores.
+    """
+    scores = 8 * sum(size for _, size in sizes(task.scores)) * 2 * spec.shards
     vectors = 2 + spec.shards + len(spec.optimizer.carries) + (spec.accumulate > 1)
-    return spec.precision.dtype.itemsize * task.network.size * vectors
+    return spec.precision.dtype.itemsize * task.network.size * vectors + scores
 
 
 def _usable(dataset: Dataset, spec: JobSpec, name: str, field: str, violations: Violations) -> Column | None:
@@ -85,6 +103,10 @@ def _usable(dataset: Dataset, spec: JobSpec, name: str, field: str, violations: 
         )
         return None
     return column
+
+
+def _described(column: Column) -> TargetColumn:
+    return TargetColumn(column.integral, column.row_shape, column.min, column.max, column.missing)
 
 
 def _check_size(network: Network, spec: JobSpec, path: str, violations: Violations) -> None:
@@ -117,15 +139,20 @@ def _check_size(network: Network, spec: JobSpec, path: str, violations: Violatio
         )
 
 
+def _check_score(spec: JobSpec, network: Network, path: str, violations: Violations) -> None:
+    """Notes a score to stop early by that there isn't."""
+    known = [name for name in spec.loss.scores(network.output_shape) if name != CONFUSION]
+    score = spec.early_stopping.score if spec.early_stopping else ""
+    if score and score not in known:
+        violations.add(
+            f"{path}.early_stopping.score",
+            f"is {score[:100]!r}; the scores that come with this loss: {', '.join(known) or 'none'}",
+        )
+
+
 def _check_watched(spec: JobSpec, shards: Shards, path: str, violations: Violations) -> None:
     """Notes what is to be looked at after every epoch and isn't there."""
-    early = spec.early_stopping
-    if early and early.score and early.score not in spec.loss.scores:
-        known = ", ".join(spec.loss.scores) or "none"
-        violations.add(
-            f"{path}.early_stopping.score", f"is {early.score[:100]!r}; the scores that come with this loss: {known}"
-        )
-    if (early or spec.schedule.plateau) and shards.validation_count == 0:
+    if (spec.early_stopping or spec.schedule.plateau) and shards.validation_count == 0:
         violations.add(
             f"{path}.data.validation_fraction",
             "holds out no row of this dataset, but the job depends on such rows",

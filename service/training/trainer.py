@@ -34,6 +34,7 @@ from service.training.timing import Throughput, Timing
 from service.training.update import Mean, Update, check_finite, weights_of
 from worker.blocks import Block, merge
 from worker.gradient import Gradient, Sums
+from worker.scores import CONFUSION, BinaryConfusion, Confusion, values
 from worker.task import Task
 
 MOST_ATTEMPTS = 10
@@ -84,6 +85,8 @@ class Trainer:
     timing: Timing = field(default_factory=Timing)
     stopped_early: str = field(default="", init=False)
     """Why it ended before its last epoch, if it did."""
+    confusion: tuple[tuple[float, ...], ...] = ()
+    """How the classes of the held-out rows were confused at the last look, a row for each true class."""
 
     def train(self) -> tuple[TrainingState, EpochCompleted]:
         """Takes all steps from the last checkpoint on. Returns the final state and how the last epoch went.
@@ -157,7 +160,7 @@ class Trainer:
         state = self._state
         mean = self._update.average(blocks, self.spec.shards, state.pending)
         if state.pending:
-            state.pending = Gradient(state.pending.vector, no_sums(self.task.loss.scores))
+            state.pending = Gradient(state.pending.vector, no_sums(self.task.training_scores))
         return mean
 
     def _accumulate(self, blocks: Sequence[Block]) -> Mean:
@@ -172,23 +175,25 @@ class Trainer:
         """Validates, and reports how the epoch went. Raises Diverged, and then the epoch is not reported."""
         state = self._state
         check_state(state, self.task.network)  # before anyone is told of an epoch that must be taken back
-        with self.timing.phase("validate"):
-            (block,) = merge(self._ask(self.workers.evaluate), self.spec.shards)
-        held_out = block.total.sums
+        held_out = self._validate()
         if not math.isfinite(held_out.loss):
             raise Diverged(f"the validation loss after step {state.step} is NaN or infinite. {ADVICE}")
+        training_scores = values(self.task.training_scores, state.epoch.scores)
+        validation_scores = values(self.task.scores, held_out.scores)
         epoch = EpochCompleted(
             epoch=state.step // self.task.shards.steps_per_epoch,
             step=state.step,
             training_loss=state.epoch.mean_loss,
-            training_accuracy=_share(state.epoch, "accuracy"),
+            training_accuracy=training_scores.get("accuracy"),
             validation_loss=held_out.mean_loss if held_out.count else None,
-            validation_accuracy=_share(held_out, "accuracy"),
+            validation_accuracy=validation_scores.get("accuracy"),
             learning_rate=self._rate(state.step - 1),
             duration_seconds=time.monotonic() - self._epoch_began,
+            training_scores=training_scores,
+            validation_scores=validation_scores,
         )
-        epoch = judge(state, self.spec, epoch, held_out)
-        state.epoch = no_sums(self.task.loss.scores)
+        epoch = judge(state, self.spec, epoch)
+        state.epoch = no_sums(self.task.training_scores)
         self._epoch_began = time.monotonic()
         if epoch.epoch % self._reported_epochs == 0 or is_last(state, self.spec, epoch):
             self.outbox.post(epoch)
@@ -204,7 +209,18 @@ class Trainer:
         self.stopped_early = why_early(state, self.spec, epoch)
         if best.epoch != epoch.epoch:
             state.params[...] = self.checkpoints.load_best(best.step).params
+            self._validate()
         return best
+
+    def _validate(self) -> Sums:
+        """Loss and scores of the held-out rows, if there are any."""
+        if not self.task.shards.validation_count:
+            return no_sums(self.task.scores)
+        with self.timing.phase("validate"):
+            (block,) = merge(self._ask(self.workers.evaluate), self.spec.shards)
+        if isinstance(confusion := self.task.scores.get(CONFUSION), Confusion | BinaryConfusion):
+            self.confusion = tuple(map(tuple, confusion.matrix(block.total.sums.scores[CONFUSION]).tolist()))
+        return block.total.sums
 
     @property
     def _reported_epochs(self) -> int:
@@ -222,7 +238,7 @@ class Trainer:
         params = self.workers.params
         params[...] = self.task.network.initial(self.spec.seed, params.dtype)
         carried = {name: np.zeros_like(params) for name in self.spec.optimizer.carries}
-        nothing = no_sums(self.task.loss.scores)
+        nothing = no_sums(self.task.training_scores)
         pending = Gradient(np.zeros_like(params), nothing) if self.spec.accumulate > 1 else None
         return TrainingState(0, params, carried, nothing, pending=pending)
 
@@ -295,7 +311,3 @@ class Trainer:
                     self.outbox.post(WorkerLost(worker, step, reason))
                 case Joined(worker, exchange):
                     self.outbox.post(WorkerJoined(worker, step, exchange))
-
-
-def _share(sums: Sums, score: str) -> float | None:
-    return sums.scores[score] / sums.count if score in sums.scores and sums.count else None

@@ -80,6 +80,7 @@ def progress_message(job: Job, progress: Progress) -> pb.TrainingProgress:
         learning_rate=job.learning_rate(progress),
         worker_failures=job.worker_failures,
         best_epoch=epoch.best_epoch if epoch else 0,
+        validation_scores=epoch.validation_scores if epoch else None,
     )
     if workers := job.workers(progress):
         message.samples_per_second, message.workers = progress.samples_per_second, workers
@@ -112,6 +113,8 @@ def event_message(job_id: str, record: Record) -> pb.TrainingEvent:
                     learning_rate=epoch.learning_rate,
                     duration_seconds=epoch.duration_seconds,
                     best_epoch=epoch.best_epoch,
+                    training_scores=epoch.training_scores,
+                    validation_scores=epoch.validation_scores,
                 )
             )
         case CheckpointSaved(step):
@@ -147,4 +150,6 @@ def _result(job_id: str, state: State) -> pb.TrainingResult | None:
         validation_accuracy=state.validation_accuracy,
         duration_seconds=state.duration_seconds,
         epoch=state.epoch,
+        validation_scores=state.validation_scores,
+        confusion=[pb.ConfusionRow(counts=row) for row in state.confusion],
     )

@@ -52,6 +52,7 @@ def model_message(model: Model) -> models_pb.Model:
         parameters_sha256=model.parameters_sha256,
         validation_loss=model.validation_loss,
         validation_accuracy=model.validation_accuracy,
+        validation_scores=model.validation_scores,
         size_bytes=model.size_bytes,
         sha256=model.sha256,
         create_time=timestamp(model.created),

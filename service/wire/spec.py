@@ -3,6 +3,7 @@
 from typing import Any
 
 from chainrule.v1 import training_job_pb2 as pb
+from chainrule.v1.training_data_pb2 import TrainingData
 from service.errors import Violations
 from service.jobs.spec import JobSpec, OnDivergence, Precision
 from service.wire.names import parse_name
@@ -94,7 +95,7 @@ def parse_spec(message: pb.TrainingJobSpec, path: str) -> JobSpec:
 def spec_message(spec: JobSpec) -> pb.TrainingJobSpec:
     """The message for a specification; parsing it gives the specification back."""
     return pb.TrainingJobSpec(
-        data=pb.TrainingData(
+        data=TrainingData(
             dataset=f"datasets/{spec.dataset}",
             input_column=spec.input_column,
             target_column=spec.target_column,

@@ -32,8 +32,23 @@ def test_a_job_from_begin_to_end(service: Service) -> None:
     assert progress.validation_loss == ended.result.validation_loss
     assert 0 <= ended.result.validation_accuracy <= 1
     assert ended.result.duration_seconds > 0
+    scores = dict(ended.result.validation_scores)
+    assert set(scores) == {"accuracy", "f1"}
+    assert scores["accuracy"] == ended.result.validation_accuracy
+    assert scores == dict(progress.validation_scores)
+    confusion = [list(row.counts) for row in ended.result.confusion]
+    assert sum(map(sum, confusion)) == 40 - 32
+    assert sum(confusion[n][n] for n in range(3)) / 8 == scores["accuracy"]
+    told = [event.epoch_completed for event in service.events(created.name) if event.HasField("epoch_completed")]
+    assert dict(told[-1].validation_scores) == scores
+    assert dict(told[-1].training_scores) == {"accuracy": told[-1].training_accuracy}
     assert ended.spec == created.spec
     assert not ended.HasField("error")
+
+
+def test_a_class_without_a_row_is_named_in_the_first_event(service: Service) -> None:
+    first, *_ = service.events(service.create(network__layers__2__dense__units=5, epochs=1).name)
+    assert first.state_changed.reason == "the dataset has no row of classes 3, 4, which can't be learned"
 
 
 def test_its_model(service: Service) -> None:
@@ -41,6 +56,7 @@ def test_its_model(service: Service) -> None:
     model = service.models.GetModel(models_pb.GetModelRequest(name=ended.result.model), timeout=SECONDS)
     assert (model.training_job, model.parameters_sha256) == (ended.name, ended.result.parameters_sha256)
     assert (model.network, list(model.input_shape), model.parameter_count) == (ended.spec.network, [4], 4 * 4 + 4 + 15)
+    assert dict(model.validation_scores) == dict(ended.result.validation_scores)
     assert (model.validation_loss, model.validation_accuracy) == (
         ended.result.validation_loss,
         ended.result.validation_accuracy,

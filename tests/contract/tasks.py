@@ -14,6 +14,7 @@ from worker.gradient import Gradient, Sums
 from worker.layers import Dense, ReLU
 from worker.losses import SoftmaxCrossEntropy
 from worker.network import Network
+from worker.scores import nothing
 from worker.shards import Shards
 from worker.task import Data, Task
 
@@ -73,7 +74,7 @@ class LookingTask(Task):
     def evaluate(self, data: Data, params: Array, shard: int) -> Sums:  # noqa: ARG002
         blocks = [column.fetch(0) for column in (data.inputs, data.targets) if isinstance(column, BlockedColumn)]
         views = [type(block) is np.ndarray and not block.flags.writeable for block in blocks]
-        return Sums(0.0, {"accuracy": float(views == [True, True])}, 1, 1)
+        return Sums(0.0, nothing(self.scores) | {"accuracy": np.array([views == [True, True], 1.0])}, 1, 1)
 
 
 @dataclass(frozen=True)

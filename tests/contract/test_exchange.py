@@ -20,12 +20,13 @@ from worker import exchange
 from worker.blocks import merge
 from worker.exchange import SHARED_MEMORY, Address, Kind, Layout, NotHere, Seat, Segment
 from worker.gradient import tree_sum
+from worker.scores import sizes
 
 pytestmark = pytest.mark.system
 
 PREFIX = f"chainrule-test-{os.getpid()}-"
 SHARDS = TASK.shards.shards
-LAYOUT = Layout(NETWORK.size, SHARDS, seats=2, scores=("accuracy",), checksums=True)
+LAYOUT = Layout(NETWORK.size, SHARDS, 2, sizes(TASK.training_scores), sizes(TASK.scores), checksums=True)
 
 
 @pytest.fixture
@@ -139,11 +140,11 @@ def test_who_has_not_the_name_the_token_and_the_layout_is_turned_away(
 def test_a_slot_that_is_overwritten_shows_where_checksums_are_on(segment: Segment) -> None:
     sums = TASK.evaluate(DATA, PARAMS, 0)
     segment.slot(2)[:] = 1
-    segment.write_sums(2, sums)
-    assert segment.read_sums(2) == sums
+    segment.write_sums(2, Kind.EVALUATE, sums)
+    assert segment.read_sums(2, Kind.EVALUATE) == sums
     segment.slot(2)[3] = 2
     with pytest.raises(AssertionError, match="slot 2"):
-        segment.read_sums(2)
+        segment.read_sums(2, Kind.EVALUATE)
 
 
 def test_without_room_there_is_no_segment_and_nothing_is_left() -> None:

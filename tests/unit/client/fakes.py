@@ -22,6 +22,7 @@ from chainrule.v1 import training_service_pb2 as training_messages
 from chainrule.v1.dataset_service_pb2 import Dataset
 from chainrule.v1.model_service_pb2 import Model
 from chainrule.v1.training_job_pb2 import (
+    ConfusionRow,
     EpochCompleted,
     StateChanged,
     TrainingEvent,
@@ -71,6 +72,8 @@ def story(
         validation_loss=0.2,
         validation_accuracy=accuracies[-1],
         duration_seconds=1.5,
+        validation_scores={"accuracy": accuracies[-1], "f1": 0.9683, "top_5_accuracy": 0.999},
+        confusion=[ConfusionRow(counts=[12, 0]), ConfusionRow(counts=[1, 2.5])],
     )
     last = StateChanged(state=end)
     if end == TrainingJob.SUCCEEDED:
@@ -78,7 +81,15 @@ def story(
     if end == TrainingJob.FAILED:
         last.error.reason, last.error.message = "TRAINING_DIVERGED", "the loss is infinite at step 3"
     epochs = [
-        TrainingEvent(epoch_completed=EpochCompleted(epoch=n, step=10 * n, training_loss=1 / n, validation_accuracy=a))
+        TrainingEvent(
+            epoch_completed=EpochCompleted(
+                epoch=n,
+                step=10 * n,
+                training_loss=1 / n,
+                validation_accuracy=a,
+                validation_scores={"accuracy": a, "f1": a},
+            )
+        )
         for n, a in enumerate(accuracies, start=1)
     ]
     events = [

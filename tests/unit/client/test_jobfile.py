@@ -7,7 +7,8 @@ import pytest
 
 from chainrule import JobFileError
 from chainrule.jobfile import read_job_file
-from chainrule.v1.training_job_pb2 import TrainingData, TrainingJobSpec
+from chainrule.v1.training_data_pb2 import TrainingData
+from chainrule.v1.training_job_pb2 import TrainingJobSpec
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 DATA = "data: {dataset: digits}\n"

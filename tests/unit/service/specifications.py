@@ -20,7 +20,16 @@ from tests.unit.worker.test_layers import CASES
 from worker.feedback import CreditAssignment
 from worker.initializers import Initializer
 from worker.layers import Concatenate, Dense, Dropout, Layer, Residual, Stack
-from worker.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
+from worker.losses import (
+    BinaryCrossEntropy,
+    Hinge,
+    Huber,
+    Loss,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    Rivals,
+    SoftmaxCrossEntropy,
+)
 
 decays = st.floats(0, 1, exclude_max=True)
 positive = st.floats(1e-37, 1e38)
@@ -76,7 +85,16 @@ regularizations = st.builds(
 @st.composite
 def specs(draw: st.DrawFn) -> JobSpec:
     batch_size = draw(st.integers(1, 1_000_000))
-    losses: list[Loss] = [SoftmaxCrossEntropy(), MeanSquaredError()]
+    losses: list[Loss] = [
+        SoftmaxCrossEntropy(),
+        SoftmaxCrossEntropy((0.5, 2.0, 0.0), 0.1),
+        MeanSquaredError(),
+        BinaryCrossEntropy(2.5, 0.2),
+        MeanAbsoluteError(),
+        Huber(0.3),
+        Hinge(),
+        Hinge(Rivals.ALL),
+    ]
     shards = draw(st.integers(1, min(batch_size, 1024)))
     workers = draw(st.integers(1, shards))
     return JobSpec(

@@ -29,7 +29,16 @@ from tests.unit.service.examples import NOON, job
 
 QUEUED = Queued("once more")
 WAITING = WaitingForWorkers("none left")
-SUCCEEDED = Succeeded("ab" * 32, 0.1, 0.9, 0.2, 0.8, 12.5)
+SUCCEEDED = Succeeded(
+    "ab" * 32,
+    training_loss=0.1,
+    training_accuracy=0.9,
+    validation_loss=0.2,
+    validation_accuracy=0.8,
+    duration_seconds=12.5,
+    validation_scores={"accuracy": 0.8, "f1": 0.75},
+    confusion=((3.0, 0.0), (1.0, 2.5)),
+)
 FAILED = Failed("INTERNAL", "it broke")
 
 PATHS: dict[str, tuple[State, ...]] = {
@@ -46,7 +55,9 @@ PATHS: dict[str, tuple[State, ...]] = {
 
 CHANGES: tuple[State, ...] = (QUEUED, Starting(), Running(), WAITING, Paused(), SUCCEEDED, FAILED, Cancelled())
 
-EPOCH = EpochCompleted(1, 4, 0.5, 0.7, 0.6, None, 0.01, 1.5)
+EPOCH = EpochCompleted(
+    1, 4, 0.5, 0.7, 0.6, None, 0.01, 1.5, training_scores={"accuracy": 0.7}, validation_scores={"f1": 0.625}
+)
 ROLLED_BACK = RolledBack(6, 4, 0.005, "the loss is NaN")
 HAPPENINGS: tuple[Event, ...] = (
     EPOCH,

@@ -22,9 +22,8 @@ from worker.gradient import Gradient, Sums
 
 def state(step: int = 1, size: int = 5) -> TrainingState:
     vector = np.linspace(0, step, size, dtype=np.float32)
-    return TrainingState(
-        step, vector, {"m": vector * 2, "v": vector * 3}, Sums(0.1 * step, {"accuracy": 2.0}, step, step)
-    )
+    sums = Sums(0.1 * step, {"accuracy": np.array([2.0, 3.0])}, step, step)
+    return TrainingState(step, vector, {"m": vector * 2, "v": vector * 3}, sums)
 
 
 def assert_same(one: TrainingState | None, other: TrainingState) -> None:
@@ -71,7 +70,7 @@ roll_backs = st.builds(RolledBack, counts, counts, finite, st.text(st.characters
     st.builds(
         Sums,
         finite,
-        st.dictionaries(st.sampled_from(("accuracy", "other")), st.floats(0, 1e9)),
+        st.dictionaries(st.sampled_from(("accuracy", "other")), st.lists(st.floats(0, 1e9)).map(np.array)),
         st.integers(0, 10**15),
         finite,
     ),

@@ -21,7 +21,7 @@ from tests.unit.service.examples import SPEC
 from tests.unit.service.stories import FAILED, SUCCEEDED, WAITING
 
 RETENTION = 100.0
-EPOCH = EpochCompleted(1, 4, 0.5, 0.7, 0.6, 0.8, 0.05, 1.5)
+EPOCH = EpochCompleted(1, 4, 0.5, 0.7, 0.6, 0.8, 0.05, 1.5, validation_scores={"accuracy": 0.8, "f1": 0.75})
 UNDER_WAY = (StateChanged(Starting()), StateChanged(Running()))
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -121,6 +121,8 @@ def test_a_job_that_runs(fleet: Fleet) -> None:
         "worker_failures_total": 1,
     }
     assert {name: scraped.value(name, job_id=job) for name in values} == values
+    assert scraped.value("validation_score", job_id=job, score="f1") == 0.75
+    assert scraped.value("validation_score", job_id=job, score="accuracy") == 0.8
     assert scraped.value("jobs", state="running") == 1
     assert [scraped.value("workers", state=state) for state in ("free", "busy", "lost")] == [2, 2, 0]
 

@@ -22,7 +22,7 @@ PARAMS = NETWORK.initial(seed=4)
 
 
 def add(models: Models, model_id: str = "model-a", seconds: int = 0) -> Model:
-    validation = (0.25, 0.75)
+    validation = (0.25, 0.75, {"accuracy": 0.75, "f1": 0.5})
     return models.add(model_id, NETWORK, layers_json(SPEC), PARAMS, validation, NOON + timedelta(seconds=seconds))
 
 
@@ -40,13 +40,14 @@ def test_what_is_known_of_one(tmp_path: Path) -> None:
         size_bytes=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
         created=NOON,
+        validation_scores={"accuracy": 0.75, "f1": 0.5},
     )
     assert made.name == "models/model-a"
     assert Models(tmp_path).get("model-a") == made
 
 
 def test_without_validation_rows(tmp_path: Path) -> None:
-    made = Models(tmp_path).add("model-a", NETWORK, layers_json(SPEC), PARAMS, (None, None), NOON)
+    made = Models(tmp_path).add("model-a", NETWORK, layers_json(SPEC), PARAMS, (None, None, {}), NOON)
     assert Models(tmp_path).get("model-a") == made
 
 
@@ -71,7 +72,7 @@ def test_its_file_comes_in_parts(tmp_path: Path) -> None:
     models = Models(tmp_path)
     large = Network((Dense(300), ReLU(), Dense(1000)), (300,))
     params = large.initial(seed=5)
-    made = models.add("model-a", large, layers_json(SPEC), params, (None, None), NOON)
+    made = models.add("model-a", large, layers_json(SPEC), params, (None, None, {}), NOON)
     parts = list(models.chunks("model-a"))
     assert [offset for offset, _ in parts] == [0, CHUNK_BYTES]
     data = b"".join(part for _, part in parts)
@@ -80,7 +81,7 @@ def test_its_file_comes_in_parts(tmp_path: Path) -> None:
 
 def test_a_model_from_before_a_crash_is_kept(tmp_path: Path) -> None:
     made = add(Models(tmp_path))
-    again = Models(tmp_path).add("model-a", NETWORK, "{}", PARAMS + 1, (None, None), NOON + timedelta(1))
+    again = Models(tmp_path).add("model-a", NETWORK, "{}", PARAMS + 1, (None, None, {}), NOON + timedelta(1))
     assert again == made
 
 
@@ -115,7 +116,7 @@ def test_the_fingerprint_is_of_the_numbers() -> None:
 
 def test_one_of_double_precision_keeps_every_digit(tmp_path: Path) -> None:
     params = NETWORK.initial(4, np.float64)
-    made = Models(tmp_path).add("model-a", NETWORK, layers_json(SPEC), params, (0.25, None), NOON)
+    made = Models(tmp_path).add("model-a", NETWORK, layers_json(SPEC), params, (0.25, None, {}), NOON)
     tensors = load_file(tmp_path / "model-a" / FILE)
     np.testing.assert_array_equal(np.concatenate([tensors[slot.name].ravel() for slot in NETWORK.slots]), params)
     assert made.parameters_sha256 == hashlib.sha256(params.astype("<f8").tobytes()).hexdigest()

@@ -177,7 +177,7 @@ def test_what_nobody_foresaw_comes_with_its_traceback(tmp_path: Path) -> None:
         outcome = ended(follow(running))
     assert isinstance(outcome, Broken)
     assert "Traceback" in outcome.report
-    assert "losses.py" in outcome.report
+    assert "softmax.py" in outcome.report
 
 
 def test_workers_that_cannot_be_made_are_an_end_too(tmp_path: Path) -> None:

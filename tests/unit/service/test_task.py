@@ -14,12 +14,12 @@ from service.jobs.spec import JobSpec, Precision
 from service.training.optimizers import Adam
 from service.training.schedules import ReduceOnPlateau, Schedule
 from service.training.stopping import EarlyStopping
-from service.training.task import make_task, memory_bytes
+from service.training.task import make_task, memory_bytes, remark
 from tests.unit.service.examples import FEATURES, INPUTS, NOON, SPEC, TARGETS, spec, task
 from worker.arrays import Array
 from worker.feedback import CreditAssignment
 from worker.layers import Concatenate, Dense, ReLU, Residual, Stack
-from worker.losses import MeanSquaredError
+from worker.losses import BinaryCrossEntropy, Hinge, MeanSquaredError, SoftmaxCrossEntropy
 
 
 def dataset(**columns: Array) -> Dataset:
@@ -51,7 +51,22 @@ INPUT, TARGET, LAYERS = "data.input_column", "data.target_column", "network.laye
 WEIGHT = "data.weight_column"
 DENSE = "dense takes rows of shape (..., features), but rows of shape "
 
+CLASS_WEIGHTS = "loss.softmax_cross_entropy.class_weights"
+
 MISFITS: list[tuple[JobSpec, Dataset, str, str]] = [
+    (spec(loss=SoftmaxCrossEntropy((1.0, 2.0))), FLOWERS, CLASS_WEIGHTS, "has 2 weights, but the network ends in 3"),
+    (
+        spec(loss=SoftmaxCrossEntropy((1.0, 2.0, 3.0))),
+        with_classes(0, 2),
+        CLASS_WEIGHTS,
+        "gives a weight to class 1, of which the dataset has no row; give 0 to",
+    ),
+    (
+        spec(loss=BinaryCrossEntropy(), layers=(Dense(1),)),
+        with_classes(0, 1, 2),
+        TARGET,
+        "'y': has values from 0 to 2; binary cross-entropy needs 0 for no and 1 for yes",
+    ),
     (spec(input_column="z"), FLOWERS, INPUT, "is 'z', which datasets/flowers doesn't have; its columns: 'x', 'y'"),
     (spec(target_column=""), FLOWERS, TARGET, "is '', which datasets/flowers doesn't have"),
     (spec(), changed("x", (3, 2), np.nan), INPUT, "'x' has 1 elements that are NaN or infinite; upload it"),
@@ -74,7 +89,8 @@ MISFITS: list[tuple[JobSpec, Dataset, str, str]] = [
         spec(),
         dataset(x=INPUTS.reshape(30, 2, 2), y=TARGETS),
         TARGET,
-        "'y': softmax cross-entropy needs one logit a class, at least 2, but the network ends in (2, 3)",
+        "'y': softmax cross-entropy needs a column of integers, one class number a row of shape (2,), since the "
+        "network ends in (2, 3); this one has rows of shape (); put a flatten layer in front if a row has one class",
     ),
     (
         spec(layers=(ReLU(), Dense(3))),
@@ -148,7 +164,7 @@ MISFITS: list[tuple[JobSpec, Dataset, str, str]] = [
         replace(REGRESSION, layers=(Dense(1),), early_stopping=EarlyStopping(score="accuracy")),
         FLOWERS,
         "early_stopping.score",
-        "is 'accuracy'; the scores that come with this loss: none",
+        "is 'accuracy'; the scores that come with this loss: mae, rmse, r2",
     ),
     (
         spec(early_stopping=EarlyStopping(), validation_fraction=0.001),
@@ -208,5 +224,28 @@ def test_what_fits(of: JobSpec, data: Dataset) -> None:
 def test_the_memory_is_that_of_all_vectors() -> None:
     """Parameters, mean, three shards, and what the optimizer carries; and the sum that is pending."""
     size = task().network.size
-    assert memory_bytes(task(), SPEC) == 4 * size * 6
-    assert memory_bytes(task(), spec(optimizer=Adam(), accumulate=2, precision=Precision.FLOAT64)) == 8 * size * 8
+    scores = memory_bytes(task(), SPEC) - 4 * size * 6
+    assert scores > 0  # their sums, beside the slots
+    double = spec(optimizer=Adam(), accumulate=2, precision=Precision.FLOAT64)
+    assert memory_bytes(task(), double) == 8 * size * 8 + scores
+
+
+@pytest.mark.parametrize(
+    ("of", "data", "said"),
+    [
+        (spec(), with_classes(0, 1, 2), ""),
+        (spec(), with_classes(0, 1), "the dataset has no row of class 2, which can't be learned"),
+        (spec(), with_classes(1), "the dataset has no row of classes 0, 2, which can't be learned"),
+        (spec(layers=(Dense(20),)), with_classes(0), "the dataset has no row of classes 1, 2, 3, 4, 5, 6, 7, 8, 9, 10"),
+        (REGRESSION, with_classes(0, 2), ""),
+        (spec(loss=Hinge(), layers=(Dense(1),)), with_classes(-1, 1), ""),
+        (spec(loss=Hinge()), with_classes(0, 2), "the dataset has no row of class 1"),
+    ],
+)
+def test_classes_without_a_row_are_remarked(of: JobSpec, data: Dataset, said: str) -> None:
+    assert remark(of, data).startswith(said)
+    assert bool(remark(of, data)) == bool(said)
+
+
+def test_a_weight_of_zero_is_no_wish_to_learn_the_class() -> None:
+    make_task(spec(loss=SoftmaxCrossEntropy((1.0, 0.0, 3.0))), with_classes(0, 2), "spec")

@@ -49,6 +49,7 @@ from tests.unit.service.unreliable import REASON, UnreliableWorkers
 from worker.blocks import Block
 from worker.layers import Dense
 from worker.losses import MeanSquaredError
+from worker.scores import values
 from worker.task import Data
 
 
@@ -75,9 +76,12 @@ def test_an_epochs_numbers_are_those_of_its_rows(tmp_path: Path) -> None:
     assert epoch.training_loss == pytest.approx(training.loss / 24)
     assert epoch.validation_loss == pytest.approx(held_out.loss / 6)
     assert (epoch.training_accuracy, epoch.validation_accuracy) == (
-        training.scores["accuracy"] / 24,
-        held_out.scores["accuracy"] / 6,
+        training.scores["accuracy"][0] / 24,
+        held_out.scores["accuracy"][0] / 6,
     )
+    assert epoch.validation_scores == values(whole.scores, held_out.scores)
+    assert set(epoch.validation_scores) == {"accuracy", "f1"}
+    assert epoch.training_scores == {"accuracy": epoch.training_accuracy}
     assert epoch.learning_rate == 1e-30
 
 
@@ -104,6 +108,18 @@ def test_without_held_out_rows_and_without_classes(tmp_path: Path) -> None:
     losses = [e.training_loss for e in run.epochs]
     assert losses == sorted(losses, reverse=True)
     assert list(tmp_path.iterdir()) == []  # without held-out rows none is the best
+
+
+class NeverEvaluating(LocalWorkers):
+    def evaluate(self) -> Sequence[Block]:
+        raise AssertionError("there is nothing to evaluate")
+
+
+def test_without_held_out_rows_the_workers_are_not_asked(tmp_path: Path) -> None:
+    of = spec(validation_fraction=0.0)
+    run = Run(tmp_path, of=of)
+    run.train(NeverEvaluating(task(of), DATA))
+    assert [epoch.validation_scores for epoch in run.epochs] == [{}] * of.epochs
 
 
 @pytest.mark.parametrize("workers", [1, 2, 7])

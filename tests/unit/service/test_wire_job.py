@@ -34,6 +34,8 @@ def test_a_change_of_state(state: State) -> None:
             "validationLoss": 0.2,
             "validationAccuracy": 0.8,
             "durationSeconds": 12.5,
+            "validationScores": {"accuracy": 0.8, "f1": 0.75},
+            "confusion": [{"counts": [3.0, 0.0]}, {"counts": [1.0, 2.5]}],
         }
 
 
@@ -46,6 +48,8 @@ EVENTS = {
         "validationLoss": 0.6,
         "learningRate": 0.01,
         "durationSeconds": 1.5,
+        "trainingScores": {"accuracy": 0.7},
+        "validationScores": {"f1": 0.625},
     },
     "checkpointSaved": {"step": "3"},
     "workerLost": {"worker": 1, "step": "2", "reason": "its process ended"},
@@ -82,6 +86,7 @@ def test_a_job() -> None:
             "samples_per_second": 123.0,
             "workers": 2,
             "worker_failures": "1",
+            "validation_scores": {"f1": 0.625},
         },
         "create_time": "2026-01-01T12:00:00Z",
         "start_time": "2026-01-01T12:00:00Z",

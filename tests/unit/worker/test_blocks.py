@@ -17,7 +17,7 @@ def gradients(shards: int, seed: int) -> list[Gradient]:
             (random.standard_normal(5) * 10.0 ** random.integers(-6, 6)).astype(np.float32),
             Sums(
                 float(random.standard_normal() * 10.0 ** random.integers(-9, 9)),
-                {"accuracy": float(shard)},
+                {"accuracy": np.array([shard, 1.0])},
                 shard,
                 shard,
             ),

@@ -104,7 +104,7 @@ def test_every_episode_counts_once() -> None:
     assert counts == [5, 5, 2]
     held_out = tree_sum([few.evaluate(NOTHING, params, shard) for shard in range(3)])
     assert held_out.count == 6
-    assert held_out.loss == -held_out.scores["return"]
+    assert held_out.loss == -held_out.scores["return"][0]
 
 
 def test_a_shard_without_episodes_is_nothing() -> None:
