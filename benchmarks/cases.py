@@ -3,6 +3,7 @@
 Imported by every process that takes part, whatever is installed there: standard library alone.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -10,7 +11,11 @@ from types import MappingProxyType
 
 @dataclass(frozen=True)
 class Case:
-    """Dense layers with ReLU between them; or, for words, an embedding and an LSTM. Trained on synthetic rows."""
+    """A network of dense layers with ReLU between them, trained on synthetic rows.
+
+    With `filters`, rows are square images of one channel, and before the dense layers come convolutions of 3x3, each
+    with ReLU and a maximum over 2x2 behind it. With `length`, rows are words, which meet an embedding and an LSTM.
+    """
 
     name: str
     units: tuple[int, ...]
@@ -21,6 +26,8 @@ class Case:
     rows: int
     targets: Mapping[str, float] = field(default_factory=dict)
     """Contender by contender, how many times its samples a second ours must reach."""
+    filters: tuple[int, ...] = ()
+    """Of each convolution."""
     with_sklearn: bool = False
     with_plain_ray: bool = False
     length: int = 0
@@ -31,9 +38,16 @@ class Case:
         """As in the tables."""
         if self.length:
             _, size, units, classes = self.units
-            layers = f"embedding {size} - LSTM {units} - {classes}"
-            return f"{layers}, length {self.length}, batch {self.batch}, {self.optimizer}"
-        return f"{'-'.join(map(str, self.units))}, batch {self.batch}, {self.optimizer}"
+            words = f"embedding {size} - LSTM {units} - {classes}"
+            return f"{words}, length {self.length}, batch {self.batch}, {self.optimizer}"
+        convolutions = [f"conv{filters}-pool" for filters in self.filters]
+        layers = [str(self.units[0]), *convolutions, *map(str, self.units[1:])]
+        return f"{'-'.join(layers)}, batch {self.batch}, {self.optimizer}"
+
+    @property
+    def side(self) -> int:
+        """Height and width of an image."""
+        return math.isqrt(self.units[0])
 
     @property
     def learning_rate(self) -> float:
@@ -84,6 +98,7 @@ CASES: Mapping[str, Case] = MappingProxyType(
             Case("image-sgd-1024", (784, 256, 128, 10), 1024, "sgd", IMAGE_ROWS, {DDP: 1.5, TORCH: 1.0}),
             Case("wide-adam-1024", (784, 1024, 1024, 10), 1024, "adam", IMAGE_ROWS, {DDP: 1.5, TORCH: 1.0}),
             Case("lstm-adam", (5000, 64, 128, 2), 128, "adam", TEXT_ROWS, {DDP: 1.2, TORCH: 1.0}, length=50),
+            Case("cnn-adam", (784, 128, 10), 256, "adam", IMAGE_ROWS, {DDP: 1.3, TORCH: 1.0}, filters=(16, 32)),
         )
     }
 )

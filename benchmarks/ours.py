@@ -15,6 +15,7 @@ from benchmarks.cases import Case
 from benchmarks.tasks import synthetic
 from chainrule.client import Client
 from chainrule.coordinator import Coordinator, embedded
+from chainrule.v1.convolution_pb2 import SAME, Conv2d, Flatten, Pool2d, Reshape
 from chainrule.v1.losses_pb2 import SoftmaxCrossEntropy
 from chainrule.v1.network_pb2 import Dense, Layer, Loss, Network, Relu
 from chainrule.v1.training_data_pb2 import TrainingData
@@ -122,7 +123,7 @@ def spec(case: Case, dataset: str, workers: int, shards: int, epochs: int) -> Tr
 
 
 def network(case: Case) -> Network:
-    """Dense layers with ReLU between them; or an embedding, an LSTM of which the last state counts, and a dense one."""
+    """Dense layers, perhaps behind convolutions; or an embedding, an LSTM whose last state counts, and a dense one."""
     if case.length:
         words, size, units, classes = case.units
         kinds = [
@@ -131,7 +132,11 @@ def network(case: Case) -> Network:
             {"dense": {"units": classes}},
         ]
         return json_format.ParseDict({"layers": kinds}, Network())
-    layers = []
+    layers = [Layer(reshape=Reshape(shape=[case.side, case.side, 1]))] if case.filters else []
+    for filters in case.filters:
+        layers += [Layer(conv2d=Conv2d(filters=filters, kernel_size=[3], padding=SAME)), Layer(relu=Relu())]
+        layers += [Layer(pool2d=Pool2d())]
+    layers += [Layer(flatten=Flatten())] if case.filters else []
     for units in case.units[1:]:
         layers += [Layer(dense=Dense(units=units)), Layer(relu=Relu())]
     return Network(layers=layers[:-1])

@@ -35,11 +35,17 @@ class Words(nn.Module):  # type: ignore[misc]  # torch is in another environment
 
 
 def network(case: Case) -> nn.Module:
-    """The network of a case."""
+    """Dense layers with ReLU between them, before them convolutions, if there are any; or what is for words."""
     if case.length:
         return Words(*case.units)
-    layers: list[nn.Module] = []
-    for inputs, outputs in pairwise(case.units):
+    layers: list[nn.Module] = [nn.Unflatten(1, (1, case.side, case.side))] if case.filters else []
+    for inputs, outputs in pairwise((1, *case.filters)):
+        layers += [nn.Conv2d(inputs, outputs, 3, padding="same"), nn.ReLU(), nn.MaxPool2d(2)]
+    features = case.units[0]
+    if case.filters:
+        layers += [nn.Flatten()]
+        features = case.filters[-1] * (case.side >> len(case.filters)) ** 2
+    for inputs, outputs in pairwise((features, *case.units[1:])):
         layers += [nn.Linear(inputs, outputs), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 

@@ -5,6 +5,7 @@ What is trained: a network of layers, and the loss that judges its output."""
 
 import builtins
 import chainrule.v1.activation_pb2
+import chainrule.v1.convolution_pb2
 import chainrule.v1.initializer_pb2
 import chainrule.v1.losses_pb2
 import chainrule.v1.normalization_pb2
@@ -78,6 +79,16 @@ class Layer(google.protobuf.message.Message):
     GRU_FIELD_NUMBER: builtins.int
     MULTI_HEAD_ATTENTION_FIELD_NUMBER: builtins.int
     POSITIONAL_ENCODING_FIELD_NUMBER: builtins.int
+    CONV1D_FIELD_NUMBER: builtins.int
+    CONV2D_FIELD_NUMBER: builtins.int
+    CONV1D_TRANSPOSE_FIELD_NUMBER: builtins.int
+    CONV2D_TRANSPOSE_FIELD_NUMBER: builtins.int
+    POOL1D_FIELD_NUMBER: builtins.int
+    POOL2D_FIELD_NUMBER: builtins.int
+    GLOBAL_POOL_FIELD_NUMBER: builtins.int
+    FLATTEN_FIELD_NUMBER: builtins.int
+    RESHAPE_FIELD_NUMBER: builtins.int
+    RESCALE_FIELD_NUMBER: builtins.int
     @property
     def dense(self) -> global___Dense:
         """y = x W + b."""
@@ -174,6 +185,46 @@ class Layer(google.protobuf.message.Message):
     def positional_encoding(self) -> chainrule.v1.recurrent_pb2.PositionalEncoding:
         """Tells each place of a sequence where it is."""
 
+    @property
+    def conv1d(self) -> chainrule.v1.convolution_pb2.Conv1d:
+        """Windows of a sequence, seen by filters."""
+
+    @property
+    def conv2d(self) -> chainrule.v1.convolution_pb2.Conv2d:
+        """Windows of an image, seen by filters."""
+
+    @property
+    def conv1d_transpose(self) -> chainrule.v1.convolution_pb2.Conv1dTranspose:
+        """A longer sequence: the way back of a convolution."""
+
+    @property
+    def conv2d_transpose(self) -> chainrule.v1.convolution_pb2.Conv2dTranspose:
+        """A larger image: the way back of a convolution."""
+
+    @property
+    def pool1d(self) -> chainrule.v1.convolution_pb2.Pool1d:
+        """The maximum or the mean of windows of a sequence."""
+
+    @property
+    def pool2d(self) -> chainrule.v1.convolution_pb2.Pool2d:
+        """The maximum or the mean of windows of an image."""
+
+    @property
+    def global_pool(self) -> chainrule.v1.convolution_pb2.GlobalPool:
+        """The mean or the maximum over all axes but the last."""
+
+    @property
+    def flatten(self) -> chainrule.v1.convolution_pb2.Flatten:
+        """All numbers of a row behind one another."""
+
+    @property
+    def reshape(self) -> chainrule.v1.convolution_pb2.Reshape:
+        """The numbers of a row in another shape."""
+
+    @property
+    def rescale(self) -> chainrule.v1.convolution_pb2.Rescale:
+        """y = x scale + offset."""
+
     def __init__(
         self,
         *,
@@ -201,10 +252,20 @@ class Layer(google.protobuf.message.Message):
         gru: chainrule.v1.recurrent_pb2.Gru | None = ...,
         multi_head_attention: chainrule.v1.recurrent_pb2.MultiHeadAttention | None = ...,
         positional_encoding: chainrule.v1.recurrent_pb2.PositionalEncoding | None = ...,
+        conv1d: chainrule.v1.convolution_pb2.Conv1d | None = ...,
+        conv2d: chainrule.v1.convolution_pb2.Conv2d | None = ...,
+        conv1d_transpose: chainrule.v1.convolution_pb2.Conv1dTranspose | None = ...,
+        conv2d_transpose: chainrule.v1.convolution_pb2.Conv2dTranspose | None = ...,
+        pool1d: chainrule.v1.convolution_pb2.Pool1d | None = ...,
+        pool2d: chainrule.v1.convolution_pb2.Pool2d | None = ...,
+        global_pool: chainrule.v1.convolution_pb2.GlobalPool | None = ...,
+        flatten: chainrule.v1.convolution_pb2.Flatten | None = ...,
+        reshape: chainrule.v1.convolution_pb2.Reshape | None = ...,
+        rescale: chainrule.v1.convolution_pb2.Rescale | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["batch_norm", b"batch_norm", "concatenate", b"concatenate", "dense", b"dense", "dropout", b"dropout", "elu", b"elu", "gaussian_latent", b"gaussian_latent", "gaussian_noise", b"gaussian_noise", "gelu", b"gelu", "group_norm", b"group_norm", "gru", b"gru", "kind", b"kind", "layer_norm", b"layer_norm", "leaky_relu", b"leaky_relu", "lstm", b"lstm", "multi_head_attention", b"multi_head_attention", "positional_encoding", b"positional_encoding", "quantum", b"quantum", "relu", b"relu", "residual", b"residual", "sigmoid", b"sigmoid", "silu", b"silu", "simple_rnn", b"simple_rnn", "softmax", b"softmax", "softplus", b"softplus", "tanh", b"tanh"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["batch_norm", b"batch_norm", "concatenate", b"concatenate", "dense", b"dense", "dropout", b"dropout", "elu", b"elu", "gaussian_latent", b"gaussian_latent", "gaussian_noise", b"gaussian_noise", "gelu", b"gelu", "group_norm", b"group_norm", "gru", b"gru", "kind", b"kind", "layer_norm", b"layer_norm", "leaky_relu", b"leaky_relu", "lstm", b"lstm", "multi_head_attention", b"multi_head_attention", "positional_encoding", b"positional_encoding", "quantum", b"quantum", "relu", b"relu", "residual", b"residual", "sigmoid", b"sigmoid", "silu", b"silu", "simple_rnn", b"simple_rnn", "softmax", b"softmax", "softplus", b"softplus", "tanh", b"tanh"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["dense", "relu", "tanh", "sigmoid", "dropout", "residual", "concatenate", "leaky_relu", "elu", "gelu", "silu", "softplus", "softmax", "batch_norm", "layer_norm", "group_norm", "gaussian_noise", "gaussian_latent", "quantum", "simple_rnn", "lstm", "gru", "multi_head_attention", "positional_encoding"] | None: ...
+    def HasField(self, field_name: typing.Literal["batch_norm", b"batch_norm", "concatenate", b"concatenate", "conv1d", b"conv1d", "conv1d_transpose", b"conv1d_transpose", "conv2d", b"conv2d", "conv2d_transpose", b"conv2d_transpose", "dense", b"dense", "dropout", b"dropout", "elu", b"elu", "flatten", b"flatten", "gaussian_latent", b"gaussian_latent", "gaussian_noise", b"gaussian_noise", "gelu", b"gelu", "global_pool", b"global_pool", "group_norm", b"group_norm", "gru", b"gru", "kind", b"kind", "layer_norm", b"layer_norm", "leaky_relu", b"leaky_relu", "lstm", b"lstm", "multi_head_attention", b"multi_head_attention", "pool1d", b"pool1d", "pool2d", b"pool2d", "positional_encoding", b"positional_encoding", "quantum", b"quantum", "relu", b"relu", "rescale", b"rescale", "reshape", b"reshape", "residual", b"residual", "sigmoid", b"sigmoid", "silu", b"silu", "simple_rnn", b"simple_rnn", "softmax", b"softmax", "softplus", b"softplus", "tanh", b"tanh"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["batch_norm", b"batch_norm", "concatenate", b"concatenate", "conv1d", b"conv1d", "conv1d_transpose", b"conv1d_transpose", "conv2d", b"conv2d", "conv2d_transpose", b"conv2d_transpose", "dense", b"dense", "dropout", b"dropout", "elu", b"elu", "flatten", b"flatten", "gaussian_latent", b"gaussian_latent", "gaussian_noise", b"gaussian_noise", "gelu", b"gelu", "global_pool", b"global_pool", "group_norm", b"group_norm", "gru", b"gru", "kind", b"kind", "layer_norm", b"layer_norm", "leaky_relu", b"leaky_relu", "lstm", b"lstm", "multi_head_attention", b"multi_head_attention", "pool1d", b"pool1d", "pool2d", b"pool2d", "positional_encoding", b"positional_encoding", "quantum", b"quantum", "relu", b"relu", "rescale", b"rescale", "reshape", b"reshape", "residual", b"residual", "sigmoid", b"sigmoid", "silu", b"silu", "simple_rnn", b"simple_rnn", "softmax", b"softmax", "softplus", b"softplus", "tanh", b"tanh"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["dense", "relu", "tanh", "sigmoid", "dropout", "residual", "concatenate", "leaky_relu", "elu", "gelu", "silu", "softplus", "softmax", "batch_norm", "layer_norm", "group_norm", "gaussian_noise", "gaussian_latent", "quantum", "simple_rnn", "lstm", "gru", "multi_head_attention", "positional_encoding", "conv1d", "conv2d", "conv1d_transpose", "conv2d_transpose", "pool1d", "pool2d", "global_pool", "flatten", "reshape", "rescale"] | None: ...
 
 global___Layer = Layer
 

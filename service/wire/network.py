@@ -14,6 +14,8 @@ from worker.losses import LOSSES, Loss
 MOST_LAYERS = 1_000
 RECTIFIED = ("relu", "leaky_relu", "elu", "gelu", "silu", "softplus")
 """The layers that silence half of what reaches them, for which He et al. (2015) wrote."""
+NORMALIZATIONS = ("batch_norm", "layer_norm", "group_norm")
+"""The layers that may stand before one of those and change nothing of it."""
 
 
 def parse_layers(message: pb.Network, path: str, violations: Violations) -> tuple[Layer, ...]:
@@ -58,18 +60,19 @@ def _count(message: Message) -> int:
 
 
 def _choose_initializers(message: Message) -> None:
-    """Chooses where it was left to us: He before a layer of the ReLU family, else Glorot."""
+    """Chooses where it was left to us: He before a layer of the ReLU family, normalized or not, else Glorot."""
     for _, value in message.ListFields():
-        items = _messages(value)
-        for item, after in zip(items, [*items, None][1:], strict=True):
+        after = None
+        for item in reversed(_messages(value)):
             _choose_initializers(item)
             if not isinstance(item, pb.Layer):
                 continue
             kind = item.WhichOneof("kind")
             layer = getattr(item, kind) if kind else None
             if layer is not None and "initializer" in layer.DESCRIPTOR.fields_by_name and layer.initializer == 0:
-                rectified = isinstance(after, pb.Layer) and after.WhichOneof("kind") in RECTIFIED
-                layer.initializer = HE_NORMAL if rectified else GLOROT_UNIFORM
+                layer.initializer = HE_NORMAL if after in RECTIFIED else GLOROT_UNIFORM
+            if kind not in NORMALIZATIONS:
+                after = kind
 
 
 def _messages(value: Any) -> list[Message]:

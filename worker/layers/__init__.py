@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from worker.layers.activations import ELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
 from worker.layers.attention import MultiHeadAttention
+from worker.layers.convolution import Conv1d, Conv1dTranspose, Conv2d, Conv2dTranspose
 from worker.layers.dense import Dense
 from worker.layers.dropout import Dropout
 from worker.layers.gelu import GELU
@@ -13,10 +14,14 @@ from worker.layers.layer import Backward, Context, Draw, Layer, Parameter, Param
 from worker.layers.lstm import Lstm
 from worker.layers.noise import GaussianLatent, GaussianNoise
 from worker.layers.normalization import BatchNorm, GroupNorm, LayerNorm
+from worker.layers.pooling import GlobalPool, Pool1d, Pool2d, Pooling
 from worker.layers.positions import PositionalEncoding
 from worker.layers.quantum import Quantum
+from worker.layers.rescale import Rescale
+from worker.layers.reshaping import Flatten, Reshape
 from worker.layers.simple_rnn import RecurrentActivation, SimpleRnn
 from worker.layers.stack import Concatenate, Residual, Stack
+from worker.layers.windows import Padding
 
 LAYERS: Mapping[str, type[Layer]] = MappingProxyType(
     {
@@ -44,6 +49,16 @@ LAYERS: Mapping[str, type[Layer]] = MappingProxyType(
         "gru": Gru,
         "multi_head_attention": MultiHeadAttention,
         "positional_encoding": PositionalEncoding,
+        "conv1d": Conv1d,
+        "conv2d": Conv2d,
+        "conv1d_transpose": Conv1dTranspose,
+        "conv2d_transpose": Conv2dTranspose,
+        "pool1d": Pool1d,
+        "pool2d": Pool2d,
+        "global_pool": GlobalPool,
+        "flatten": Flatten,
+        "reshape": Reshape,
+        "rescale": Rescale,
     }
 )
 
@@ -55,11 +70,17 @@ __all__ = [
     "BatchNorm",
     "Concatenate",
     "Context",
+    "Conv1d",
+    "Conv1dTranspose",
+    "Conv2d",
+    "Conv2dTranspose",
     "Dense",
     "Draw",
     "Dropout",
+    "Flatten",
     "GaussianLatent",
     "GaussianNoise",
+    "GlobalPool",
     "GroupNorm",
     "Gru",
     "Layer",
@@ -67,12 +88,18 @@ __all__ = [
     "LeakyReLU",
     "Lstm",
     "MultiHeadAttention",
+    "Padding",
     "Parameter",
     "Params",
+    "Pool1d",
+    "Pool2d",
+    "Pooling",
     "PositionalEncoding",
     "Quantum",
     "ReLU",
     "RecurrentActivation",
+    "Rescale",
+    "Reshape",
     "Residual",
     "SiLU",
     "Sigmoid",

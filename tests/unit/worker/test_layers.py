@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from tests.unit.worker import cases_norms
+from tests.unit.worker import cases_convolution, cases_norms
 from tests.unit.worker.cases_recurrent import RECURRENT
 from tests.unit.worker.central_differences import assert_is_gradient
 from worker.arrays import Array, Shape
@@ -61,6 +61,7 @@ CASES = [
     Case("stacks in stacks", Residual((Concatenate((Stack((Residual((Tanh(),)),)), Stack())), Dense(4))), (4,)),
     *(Case(*each) for each in cases_norms.CASES),
     *(Case(*case) for case in RECURRENT),
+    *(Case(*each) for each in cases_convolution.CASES),
 ]
 
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
