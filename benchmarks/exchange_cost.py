@@ -28,8 +28,9 @@ from benchmarks.contenders import ROOT
 from benchmarks.tasks import no_arithmetic
 from service.cluster.ray_workers import Patience, RayWorkers
 from service.training.update import Update
-from worker import actor, exchange
+from worker import actor
 from worker.actor import BlockRefs
+from worker.segment import sweep
 
 START_SECONDS = 60.0
 
@@ -69,7 +70,7 @@ def main(setting: Setting) -> None:
     """Measures here, and prints it as a line of JSON."""
     threadpool_limits(1)
     task = no_arithmetic(setting.parameters, setting.shards)
-    with _nodes(setting):
+    with nodes(setting.workers, setting.nodes, setting.parameters):
         rows = task.shards.rows
         columns = (
             BlockRefs((ray.put(np.zeros((rows, 1), np.float32)),), rows, 1 << 30),
@@ -79,7 +80,7 @@ def main(setting: Setting) -> None:
         bounds = (setting.workers, setting.workers)
         workers = RayWorkers(task, columns, bounds, prefix, Patience())
         if setting.nodes:
-            exchange.sweep(prefix)  # without its name nobody can attach, as on another machine
+            sweep(prefix)  # without its name nobody can attach, as on another machine
         actor_class: Any = actor.Worker
         options = dict(actor.OPTIONS) | ({"scheduling_strategy": "SPREAD"} if setting.nodes else {})
         workers.lend({number: actor_class.options(**options).remote() for number in range(setting.workers)})
@@ -106,26 +107,24 @@ def _cost(workers: RayWorkers, update: Update, setting: Setting) -> Cost:
 
 
 def _writable(blocks: Any) -> list[Any]:
-    return [
-        type(block)(block.first, block.width, type(block.total)(block.total.vector.copy(), block.total.sums))
-        for block in blocks
-    ]
+    return [type(block)(block.first, block.width, block.total.writable()) for block in blocks]
 
 
 @contextmanager
-def _nodes(setting: Setting) -> Iterator[None]:
+def nodes(workers: int, count: int = 0, parameters: int = 0) -> Iterator[None]:
+    """Ray with room for so many workers, on this machine or on so many simulated nodes."""
     os.environ.setdefault("RAY_worker_niceness", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if not setting.nodes:
-        ray.init(address="local", num_cpus=setting.workers, include_dashboard=False, **quiet)
+    if not count:
+        ray.init(address="local", num_cpus=workers, include_dashboard=False, **quiet)
         yield
         ray.shutdown()
         return
     cluster = Cluster()
-    each = -(-setting.workers // setting.nodes)
-    for _ in range(setting.nodes):
-        cluster.add_node(num_cpus=each, object_store_memory=max(1 << 28, 40 * setting.parameters))
+    each = -(-workers // count)
+    for _ in range(count):
+        cluster.add_node(num_cpus=each, object_store_memory=max(1 << 28, 40 * parameters))
     try:
         ray.init(address=cluster.address, **quiet)
         yield

@@ -20,8 +20,9 @@ from threadpoolctl import threadpool_limits
 from worker.arrays import Array
 from worker.blocks import Block, merge
 from worker.columns import BlockedColumn
-from worker.exchange import Address, Kind, NotHere, Segment, attach, serve
+from worker.exchange import serve
 from worker.gradient import Gradient
+from worker.segment import Address, Kind, NotHere, Segment, attach
 from worker.task import Data, Task
 
 FETCH_SECONDS = 120.0
@@ -126,11 +127,7 @@ class Worker:
 
     def merge(self, shards: int, *parts: list[Block]) -> list[Block]:
         """Adds what the workers of this node computed, so that the node sends one vector where it can."""
-        own = [
-            Block(block.first, block.width, Gradient(block.total.vector.copy(), block.total.sums))
-            for part in parts
-            for block in part
-        ]
+        own = [Block(block.first, block.width, block.total.writable()) for part in parts for block in part]
         return merge(own, shards)
 
     def leave(self, name: str) -> None:

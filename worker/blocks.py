@@ -8,8 +8,6 @@ order, so the bits are those of `tree_sum` over all shards.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from worker.gradient import Gradient
 
 
@@ -51,8 +49,6 @@ def merge(blocks: Sequence[Block], shards: int) -> list[Block]:
     """Adds what are siblings among some blocks. The vectors on the left are overwritten by the sums."""
     totals = {block.first: block.total for block in blocks}
     additions, remaining = merges(((block.first, block.width) for block in blocks), shards)
-    with np.errstate(over="ignore", invalid="ignore"):
-        for left, right in additions:
-            a, b = totals[left], totals[right]
-            totals[left] = Gradient(np.add(a.vector, b.vector, out=a.vector), a.sums + b.sums)
+    for left, right in additions:
+        totals[left] = totals[left].plus(totals[right], out=totals[left].vector)
     return [Block(first, width, totals[first]) for first, width in remaining]

@@ -5,7 +5,7 @@ short last batch and an empty shard are exact, which an average of averages is n
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -15,6 +15,7 @@ from worker.layers import Draw
 from worker.losses import Judged, Loss
 from worker.network import Network
 from worker.scores import Scores, counted
+from worker.tables import TableGradient
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,15 +59,26 @@ class Batch:
 
 @dataclass(frozen=True)
 class Gradient:
-    """The gradient of the summed loss, (parameters,), with the sums of the same rows."""
+    """The gradient of the summed loss, with the sums of the same rows."""
 
     vector: Array
+    """(dense,): of all parameters that are not in tables."""
     sums: Sums
+    tables: tuple[TableGradient, ...] = ()
 
     def __add__(self, other: "Gradient") -> "Gradient":
+        return self.plus(other)
+
+    def plus(self, other: "Gradient", out: Array | None = None) -> "Gradient":
+        """The sum, its vector written into `out` (dense,) if that is given."""
         with np.errstate(over="ignore", invalid="ignore"):
-            vector = self.vector + other.vector
-        return Gradient(vector, self.sums + other.sums)
+            vector = np.add(self.vector, other.vector, out=out)
+            tables = tuple(left + right for left, right in zip(self.tables, other.tables, strict=True))
+        return Gradient(vector, self.sums + other.sums, tables)
+
+    def writable(self) -> "Gradient":
+        """The same with a vector of its own, to be written into. Tables are never written into."""
+        return replace(self, vector=self.vector.copy())
 
 
 def gradient(
@@ -79,7 +91,7 @@ def gradient(
 ) -> Gradient:
     """One forward and one backward pass over some rows.
 
-    The vector is written into `out` (parameters,) if that is given. Without a `draw` it is the gradient of what the
+    The vector is written into `out` (dense,) if that is given. Without a `draw` it is the gradient of what the
     network predicts.
 
     A value that overflows becomes infinite without a warning: the trainer looks at every sum and decides.
@@ -87,10 +99,10 @@ def gradient(
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         outputs, penalty, backward = network.forward(params, batch.inputs, draw, batch.weights)
         judged = loss(outputs, batch.targets, batch.weights)
-        vector = np.empty_like(params) if out is None else out
-        backward(judged.gradient, vector)
+        vector = np.empty(network.dense, params.dtype) if out is None else out
+        tables = backward(judged.gradient, vector)
     scores = loss.training_scores(network.output_shape)
-    return Gradient(vector, _sums(scores, judged, penalty, outputs, batch))
+    return Gradient(vector, _sums(scores, judged, penalty, outputs, batch), tables)
 
 
 def evaluate(network: Network, loss: Loss, params: Array, batch: Batch) -> Sums:

@@ -1,14 +1,15 @@
 """A network: layers over one flat vector.
 
 The parameters of all layers lie one behind the other in a single vector, and so do the gradients, so that exchanging,
-averaging and stepping never need to know what a layer is. What is learned comes first, what is merely kept (running
-statistics) last.
+averaging and stepping never need to know what a layer is. What is learned comes first, then what is merely kept
+(running statistics). Tables are last: they have no place in the vector of a gradient, which has their used rows beside.
 """
 
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from worker.initializers import initialize
 from worker.layers import Backward, Context, Draw, Layer, Parameter, Params
 from worker.layers.stack import shapes
 from worker.seeds import Purpose, generator
+from worker.tables import Collector, TableGradient, TableRoom
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Network:
 
     @cached_property
     def slots(self) -> tuple[Slot, ...]:
-        """Where each parameter lies: those that are learned in layer order, then those that are kept."""
+        """Where each parameter lies: those that are learned in layer order, then those that are kept, then tables."""
         found = [
             (index, key, parameter)
             for index, (layer, shape) in enumerate(zip(self.layers, self.shapes, strict=False))
@@ -71,7 +73,7 @@ class Network:
         ]
         slots: list[Slot] = []
         offset = 0
-        for index, key, parameter in sorted(found, key=lambda each: each[2].kept):
+        for index, key, parameter in sorted(found, key=lambda each: (each[2].is_table, each[2].kept)):
             slots.append(Slot(index, key, parameter, offset))
             offset += slots[-1].size
         return tuple(slots)
@@ -83,13 +85,31 @@ class Network:
 
     @cached_property
     def size(self) -> int:
-        """How many parameters there are, learned and kept."""
+        """How many parameters there are, learned and kept, tables included."""
         return sum(slot.size for slot in self.slots)
 
     @cached_property
+    def dense(self) -> int:
+        """How many parameters are not in tables: as long is the vector of a gradient."""
+        return sum(slot.size for slot in self.slots if not slot.parameter.is_table)
+
+    @cached_property
+    def tables(self) -> tuple[Slot, ...]:
+        """Where the tables lie, in the order of a gradient's tables."""
+        return tuple(slot for slot in self.slots if slot.parameter.is_table)
+
+    def rooms(self, rows: int) -> tuple[TableRoom, ...]:
+        """How large the tables are, and what a gradient of up to so many rows of data can have of them."""
+        return tuple(
+            TableRoom(vocabulary, size, min(vocabulary, rows * slot.parameter.lookups))
+            for slot in self.tables
+            for vocabulary, size in (slot.parameter.shape,)
+        )
+
+    @cached_property
     def learned(self) -> int:
-        """How many parameters are learned: they come first in the flat vector."""
-        return sum(slot.size for slot in self.slots if not slot.parameter.kept)
+        """How many parameters are learned, tables aside: they come first in the flat vector."""
+        return sum(slot.size for slot in self.slots if not (slot.parameter.kept or slot.parameter.is_table))
 
     @cached_property
     def feedback_shapes(self) -> Mapping[int, Shape]:
@@ -109,14 +129,15 @@ class Network:
         self._kept.update((id(vector), (vector, self._views(vector))) for vector in vectors)
 
     def views(self, vector: Array) -> list[Params]:
-        """For each layer its part of the vector, by parameter name."""
+        """For each layer its part of the vector, by parameter name; without tables if it is that of a gradient."""
         kept = self._kept.get(id(vector))
         return kept[1] if kept is not None else self._views(vector)
 
     def _views(self, vector: Array) -> list[Params]:
         views: list[dict[str, Array]] = [{} for _ in self.layers]
         for slot in self.slots:
-            views[slot.layer][slot.key] = slot.view(vector)
+            if len(vector) == self.size or not slot.parameter.is_table:
+                views[slot.layer][slot.key] = slot.view(vector)
         return list(views)
 
     def initial(self, seed: int, dtype: npt.DTypeLike = np.float32) -> Array:
@@ -130,13 +151,13 @@ class Network:
 
     def forward(
         self, vector: Array, x: Array, draw: Draw | None = None, weights: Array | None = None
-    ) -> tuple[Array, float, Callable[[Array, Array], None]]:
+    ) -> tuple[Array, float, Callable[[Array, Array], tuple[TableGradient, ...]]]:
         """One pass over x (rows, *input_shape), to train if there is a `draw`, else to predict.
 
         Rows count as `weights` (rows,) say in what layers add to the loss, or else 1 each.
 
         Returns the outputs, what the layers add to the summed loss, and `backward(dy, gradient)`, which fills the flat
-        `gradient`. It ends at the first layer with parameters.
+        `gradient` (dense,) and returns those of the tables. It ends at the first layer with parameters.
         """
         context = Context(input_gradient=False, draw=draw, mask=self._mask(x), weights=weights)
         feedback = self._feedback(draw.seed, vector.dtype) if draw else {}
@@ -147,14 +168,18 @@ class Network:
             backwards.append(back)
         direct = self.credit_assignment is CreditAssignment.DIRECT_FEEDBACK_ALIGNMENT
 
-        def backward(dy: Array, gradient: Array) -> None:
-            error, grads = dy, self.views(gradient)
+        def backward(dy: Array, gradient: Array) -> tuple[TableGradient, ...]:
+            error, grads = dy, list(self.views(gradient))
+            collectors = [Collector() for _ in self.tables]
+            for slot, collector in zip(self.tables, collectors, strict=True):
+                grads[slot.layer] = {**grads[slot.layer], slot.key: cast("Array", collector)}
             for index in range(len(self.layers) - 1, self._first - 1, -1):
                 dx = backwards[index](dy, grads[index])
                 if index in feedback:
                     source = (error if direct else dy).reshape(-1, len(feedback[index]))
                     dx = (source @ feedback[index]).reshape(-1, *self.shapes[index])
                 dy = dx
+            return tuple(collector.get() for collector in collectors)
 
         return x, sum(context.penalties), backward
 

@@ -23,6 +23,7 @@ from worker.network import Network
 from worker.scores import Scores, counted, ratio
 from worker.seeds import Purpose, generator
 from worker.shards import Shards
+from worker.tables import TableRoom
 from worker.task import Data
 
 
@@ -123,14 +124,15 @@ class PolicyTask:
         seed = self.shards.seed
         rows = self.shards.training(step, shard)
         episodes = self._played(params, rows, step, generator(seed, Purpose.EPISODE, step, shard))
-        vector = np.empty(len(params), params.dtype) if out is None else out
+        vector = np.empty(self.network.dense, params.dtype) if out is None else out
         observations = observed(self.environment.world, [o for e in episodes for o in e.observations], params.dtype)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             observations = observations.reshape(-1, *self.network.input_shape)
             outputs, penalty, backward = self.network.forward(params, observations, Draw(seed, step, shard))
             judged = policy_loss(self.environment, outputs, episodes)
-            backward(judged.gradient, vector)
-        return Gradient(vector, Sums(judged.loss + penalty, _scores(episodes), len(episodes), judged.weight))
+            tables = backward(judged.gradient, vector)
+        sums = Sums(judged.loss + penalty, _scores(episodes), len(episodes), judged.weight)
+        return Gradient(vector, sums, tables)
 
     def evaluate(self, data: Data, params: Array, shard: int) -> Sums:  # noqa: ARG002 - there are no rows
         """How one shard's held-out episodes go, each time with the action that seems best."""
@@ -138,6 +140,11 @@ class PolicyTask:
         # A policy is to be paid: less is better of the return's opposite, as of any loss.
         loss = -sum(sum(episode.rewards) for episode in episodes)
         return Sums(float(loss), _scores(episodes), len(episodes), len(episodes))
+
+    @property
+    def rooms(self) -> tuple[TableRoom, ...]:
+        """How large the network's tables are, and what a shard's gradient can have of them."""
+        return self.network.rooms(self.shards.most_rows * self.environment.world.most_steps)
 
     def __reduce__(self) -> tuple[type["PolicyTask"], tuple[Network, Environment, Shards]]:
         return PolicyTask, (self.network, self.environment, self.shards)  # without the environments that are at hand

@@ -38,6 +38,11 @@ class Shards:
         return self.rows - self.validation_count
 
     @property
+    def most_rows(self) -> int:
+        """How many rows a shard has at the most."""
+        return math.ceil(min(self.batch_size, self.training_count) / self.shards)
+
+    @property
     def steps_per_epoch(self) -> int:
         """How many batches an epoch has; the last takes what is left."""
         return math.ceil(self.training_count / self.batch_size)

@@ -19,6 +19,7 @@ from worker.losses import Loss
 from worker.network import Network
 from worker.scores import Scores
 from worker.shards import Shards
+from worker.tables import TableRoom
 
 ROWS_AT_ONCE, NUMBERS_AT_ONCE = 1024, 16_000_000
 """Held-out rows in one forward pass, and numbers that come of them, at the most: enough to be efficient, not more."""
@@ -42,8 +43,13 @@ class Task:
         """The scores of the held-out rows."""
         return self.loss.scores(self.network.output_shape)
 
+    @property
+    def rooms(self) -> tuple[TableRoom, ...]:
+        """How large the network's tables are, and what a shard's gradient can have of them."""
+        return self.network.rooms(self.shards.most_rows)
+
     def gradient(self, data: "Data", params: Array, step: int, shard: int, out: Array | None = None) -> Gradient:
-        """The gradient of one shard of one step, its vector written into `out` (parameters,) if that is given."""
+        """The gradient of one shard of one step, its vector written into `out` (dense,) if that is given."""
         batch = data.take(self.shards.training(step, shard), params.dtype)
         return gradient(self.network, self.loss, params, batch, Draw(self.shards.seed, step, shard), out)
 

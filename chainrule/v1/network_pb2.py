@@ -24,6 +24,7 @@ _sym_db = _symbol_database.Default()
 
 from chainrule.v1 import activation_pb2 as chainrule_dot_v1_dot_activation__pb2
 from chainrule.v1 import convolution_pb2 as chainrule_dot_v1_dot_convolution__pb2
+from chainrule.v1 import embedding_pb2 as chainrule_dot_v1_dot_embedding__pb2
 from chainrule.v1 import initializer_pb2 as chainrule_dot_v1_dot_initializer__pb2
 from chainrule.v1 import losses_pb2 as chainrule_dot_v1_dot_losses__pb2
 from chainrule.v1 import normalization_pb2 as chainrule_dot_v1_dot_normalization__pb2
@@ -31,33 +32,33 @@ from chainrule.v1 import recurrent_pb2 as chainrule_dot_v1_dot_recurrent__pb2
 from chainrule.v1 import stochastic_pb2 as chainrule_dot_v1_dot_stochastic__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63hainrule/v1/network.proto\x12\x0c\x63hainrule.v1\x1a\x1d\x63hainrule/v1/activation.proto\x1a\x1e\x63hainrule/v1/convolution.proto\x1a\x1e\x63hainrule/v1/initializer.proto\x1a\x19\x63hainrule/v1/losses.proto\x1a chainrule/v1/normalization.proto\x1a\x1c\x63hainrule/v1/recurrent.proto\x1a\x1d\x63hainrule/v1/stochastic.proto\"P\n\x07Network\x12#\n\x06layers\x18\x01 \x03(\x0b\x32\x13.chainrule.v1.Layer\x12\x14\n\x07padding\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\n\n\x08_padding\"\x82\x0c\n\x05Layer\x12$\n\x05\x64\x65nse\x18\x01 \x01(\x0b\x32\x13.chainrule.v1.DenseH\x00\x12\"\n\x04relu\x18\x02 \x01(\x0b\x32\x12.chainrule.v1.ReluH\x00\x12\"\n\x04tanh\x18\x03 \x01(\x0b\x32\x12.chainrule.v1.TanhH\x00\x12(\n\x07sigmoid\x18\x04 \x01(\x0b\x32\x15.chainrule.v1.SigmoidH\x00\x12(\n\x07\x64ropout\x18\x05 \x01(\x0b\x32\x15.chainrule.v1.DropoutH\x00\x12*\n\x08residual\x18\x06 \x01(\x0b\x32\x16.chainrule.v1.ResidualH\x00\x12\x30\n\x0b\x63oncatenate\x18\x07 \x01(\x0b\x32\x19.chainrule.v1.ConcatenateH\x00\x12-\n\nleaky_relu\x18\x14 \x01(\x0b\x32\x17.chainrule.v1.LeakyReluH\x00\x12 \n\x03\x65lu\x18\x15 \x01(\x0b\x32\x11.chainrule.v1.EluH\x00\x12\"\n\x04gelu\x18\x16 \x01(\x0b\x32\x12.chainrule.v1.GeluH\x00\x12\"\n\x04silu\x18\x17 \x01(\x0b\x32\x12.chainrule.v1.SiluH\x00\x12*\n\x08softplus\x18\x18 \x01(\x0b\x32\x16.chainrule.v1.SoftplusH\x00\x12(\n\x07softmax\x18\x19 \x01(\x0b\x32\x15.chainrule.v1.SoftmaxH\x00\x12-\n\nbatch_norm\x18\x1a \x01(\x0b\x32\x17.chainrule.v1.BatchNormH\x00\x12-\n\nlayer_norm\x18\x1b \x01(\x0b\x32\x17.chainrule.v1.LayerNormH\x00\x12-\n\ngroup_norm\x18\x1c \x01(\x0b\x32\x17.chainrule.v1.GroupNormH\x00\x12\x35\n\x0egaussian_noise\x18\x1d \x01(\x0b\x32\x1b.chainrule.v1.GaussianNoiseH\x00\x12\x37\n\x0fgaussian_latent\x18\x1e \x01(\x0b\x32\x1c.chainrule.v1.GaussianLatentH\x00\x12(\n\x07quantum\x18\x1f \x01(\x0b\x32\x15.chainrule.v1.QuantumH\x00\x12-\n\nsimple_rnn\x18( \x01(\x0b\x32\x17.chainrule.v1.SimpleRnnH\x00\x12\"\n\x04lstm\x18) \x01(\x0b\x32\x12.chainrule.v1.LstmH\x00\x12 \n\x03gru\x18* \x01(\x0b\x32\x11.chainrule.v1.GruH\x00\x12@\n\x14multi_head_attention\x18+ \x01(\x0b\x32 .chainrule.v1.MultiHeadAttentionH\x00\x12?\n\x13positional_encoding\x18, \x01(\x0b\x32 .chainrule.v1.PositionalEncodingH\x00\x12&\n\x06\x63onv1d\x18\n \x01(\x0b\x32\x14.chainrule.v1.Conv1dH\x00\x12&\n\x06\x63onv2d\x18\x0b \x01(\x0b\x32\x14.chainrule.v1.Conv2dH\x00\x12\x39\n\x10\x63onv1d_transpose\x18\x0c \x01(\x0b\x32\x1d.chainrule.v1.Conv1dTransposeH\x00\x12\x39\n\x10\x63onv2d_transpose\x18\r \x01(\x0b\x32\x1d.chainrule.v1.Conv2dTransposeH\x00\x12&\n\x06pool1d\x18\x0e \x01(\x0b\x32\x14.chainrule.v1.Pool1dH\x00\x12&\n\x06pool2d\x18\x0f \x01(\x0b\x32\x14.chainrule.v1.Pool2dH\x00\x12/\n\x0bglobal_pool\x18\x10 \x01(\x0b\x32\x18.chainrule.v1.GlobalPoolH\x00\x12(\n\x07\x66latten\x18\x11 \x01(\x0b\x32\x15.chainrule.v1.FlattenH\x00\x12(\n\x07reshape\x18\x12 \x01(\x0b\x32\x15.chainrule.v1.ReshapeH\x00\x12(\n\x07rescale\x18\x13 \x01(\x0b\x32\x15.chainrule.v1.RescaleH\x00\x42\x06\n\x04kind\"F\n\x05\x44\x65nse\x12\r\n\x05units\x18\x01 \x01(\x05\x12.\n\x0binitializer\x18\x02 \x01(\x0e\x32\x19.chainrule.v1.Initializer\"\x06\n\x04Relu\"\x06\n\x04Tanh\"\t\n\x07Sigmoid\"%\n\x07\x44ropout\x12\x11\n\x04rate\x18\x01 \x01(\x01H\x00\x88\x01\x01\x42\x07\n\x05_rate\"X\n\x08Residual\x12#\n\x06layers\x18\x01 \x03(\x0b\x32\x13.chainrule.v1.Layer\x12\'\n\nprojection\x18\x02 \x03(\x0b\x32\x13.chainrule.v1.Layer\"4\n\x0b\x43oncatenate\x12%\n\x08\x62ranches\x18\x01 \x03(\x0b\x32\x13.chainrule.v1.Stack\",\n\x05Stack\x12#\n\x06layers\x18\x01 \x03(\x0b\x32\x13.chainrule.v1.Layer\"\xde\x02\n\x04Loss\x12\x42\n\x15softmax_cross_entropy\x18\x01 \x01(\x0b\x32!.chainrule.v1.SoftmaxCrossEntropyH\x00\x12<\n\x12mean_squared_error\x18\x02 \x01(\x0b\x32\x1e.chainrule.v1.MeanSquaredErrorH\x00\x12@\n\x14\x62inary_cross_entropy\x18\x03 \x01(\x0b\x32 .chainrule.v1.BinaryCrossEntropyH\x00\x12>\n\x13mean_absolute_error\x18\x04 \x01(\x0b\x32\x1f.chainrule.v1.MeanAbsoluteErrorH\x00\x12$\n\x05huber\x18\x05 \x01(\x0b\x32\x13.chainrule.v1.HuberH\x00\x12$\n\x05hinge\x18\x06 \x01(\x0b\x32\x13.chainrule.v1.HingeH\x00\x42\x06\n\x04kindb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x63hainrule/v1/network.proto\x12\x0c\x63hainrule.v1\x1a\x1d\x63hainrule/v1/activation.proto\x1a\x1e\x63hainrule/v1/convolution.proto\x1a\x1c\x63hainrule/v1/embedding.proto\x1a\x1e\x63hainrule/v1/initializer.proto\x1a\x19\x63hainrule/v1/losses.proto\x1a chainrule/v1/normalization.proto\x1a\x1c\x63hainrule/v1/recurrent.proto\x1a\x1d\x63hainrule/v1/stochastic.proto\"P\n\x07Network\x12#\n\x06layers\x18\x01 \x03(\x0b\x32\x13.chainrule.v1.Layer\x12\x14\n\x07padding\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\n\n\x08_padding\"\xb0\x0c\n\x05Layer\x12$\n\x05\x64\x65nse\x18\x01 \x01(\x0b\x32\x13.chainrule.v1.DenseH\x00\x12\"\n\x04relu\x18\x02 \x01(\x0b\x32\x12.chainrule.v1.ReluH\x00\x12\"\n\x04tanh\x18\x03 \x01(\x0b\x32\x12.chainrule.v1.TanhH\x00\x12(\n\x07sigmoid\x18\x04 \x01(\x0b\x32\x15.chainrule.v1.SigmoidH\x00\x12(\n\x07\x64ropout\x18\x05 \x01(\x0b\x32\x15.chainrule.v1.DropoutH\x00\x12*\n\x08residual\x18\x06 \x01(\x0b\x32\x16.chainrule.v1.ResidualH\x00\x12\x30\n\x0b\x63oncatenate\x18\x07 \x01(\x0b\x32\x19.chainrule.v1.ConcatenateH\x00\x12-\n\nleaky_relu\x18\x14 \x01(\x0b\x32\x17.chainrule.v1.LeakyReluH\x00\x12 \n\x03\x65lu\x18\x15 \x01(\x0b\x32\x11.chainrule.v1.EluH\x00\x12\"\n\x04gelu\x18\x16 \x01(\x0b\x32\x12.chainrule.v1.GeluH\x00\x12\"\n\x04silu\x18\x17 \x01(\x0b\x32\x12.chainrule.v1.SiluH\x00\x12*\n\x08softplus\x18\x18 \x01(\x0b\x32\x16.chainrule.v1.SoftplusH\x00\x12(\n\x07softmax\x18\x19 \x01(\x0b\x32\x15.chainrule.v1.SoftmaxH\x00\x12-\n\nbatch_norm\x18\x1a \x01(\x0b\x32\x17.chainrule.v1.BatchNormH\x00\x12-\n\nlayer_norm\x18\x1b \x01(\x0b\x32\x17.chainrule.v1.LayerNormH\x00\x12-\n\ngroup_norm\x18\x1c \x01(\x0b\x32\x17.chainrule.v1.GroupNormH\x00\x12\x35\n\x0egaussian_noise\x18\x1d \x01(\x0b\x32\x1b.chainrule.v1.GaussianNoiseH\x00\x12\x37\n\x0fgaussian_latent\x18\x1e \x01(\x0b\x32\x1c.chainrule.v1.GaussianLatentH\x00\x12(\n\x07quantum\x18\x1f \x01(\x0b\x32\x15.chainrule.v1.QuantumH\x00\x12-\n\nsimple_rnn\x18( \x01(\x0b\x32\x17.chainrule.v1.SimpleRnnH\x00\x12\"\n\x04lstm\x18) \x01(\x0b\x32\x12.chainrule.v1.LstmH\x00\x12 \n\x03gru\x18* \x01(\x0b\x32\x11.chainrule.v1.GruH\x00\x12@\n\x14multi_head_attention\x18+ \x01(\x0b\x32 .chainrule.v1.MultiHeadAttentionH\x00\x12?\n\x13positional_encoding\x18, \x01(\x0b\x32 .chainrule.v1.PositionalEncodingH\x00\x12&\n\x06\x63onv1d\x18\n \x01(\x0b\x32\x14.chainrule.v1.Conv1dH\x00\x12&\n\x06\x63onv2d\x18\x0b \x01(\x0b\x32\x14.chainrule.v1.Conv2dH\x00\x12\x39\n\x10\x63onv1d_transpose\x18\x0c \x01(\x0b\x32\x1d.chainrule.v1.Conv1dTransposeH\x00\x12\x39\n\x10\x63onv2d_transpose\x18\r \x01(\x0b\x32\x1d.chainrule.v1.Conv2dTransposeH\x00\x12&\n\x06pool1d\x18\x0e \x01(\x0b\x32\x14.chainrule.v1.Pool1dH\x00\x12&\n\x06pool2d\x18\x0f \x01(\x0b\x32\x14.chainrule.v1.Pool2dH\x00\x12/\n\x0bglobal_pool\x18\x10 \x01(\x0b\x32\x18.chainrule.v1.GlobalPoolH\x00\x12(\n\x07\x66latten\x18\x11 \x01(\x0b\x32\x15.chainrule.v1.FlattenH\x00\x12(\n\x07reshape\x18\x12 \x01(\x0b\x32\x15.chainrule.v1.ReshapeH\x00\x12(\n\x07rescale\x18\x13 \x01(\x0b\x32\x15.chainrule.v1.RescaleH\x00\x12,\n\tembedding\x18\x32 \x01(\x0b\x32\x17.chainrule.v1.EmbeddingH\x00\x42\x06\n\x04kind\"F\n\x05\x44\x65nse\x12\r\n\x05units\x18\x01 \x01(\x05\x12.\n\x0binitializer\x18\x02 \x01(\x0e\x32\x19.chainrule.v1.Initializer\"\x06\n\x04Relu\"\x06\n\x04Tanh\"\t\n\x07Sigmoid\"%\n\x07\x44ropout\x12\x11\n\x04rate\x18\x01 \x01(\x01H\x00\x88\x01\x01\x42\x07\n\x05_rate\"X\n\x08Residual\x12#\n\x06layers\x18\x01 \x03(\x0b\x32\x13.chainrule.v1.Layer\x12\'\n\nprojection\x18\x02 \x03(\x0b\x32\x13.chainrule.v1.Layer\"4\n\x0b\x43oncatenate\x12%\n\x08\x62ranches\x18\x01 \x03(\x0b\x32\x13.chainrule.v1.Stack\",\n\x05Stack\x12#\n\x06layers\x18\x01 \x03(\x0b\x32\x13.chainrule.v1.Layer\"\xde\x02\n\x04Loss\x12\x42\n\x15softmax_cross_entropy\x18\x01 \x01(\x0b\x32!.chainrule.v1.SoftmaxCrossEntropyH\x00\x12<\n\x12mean_squared_error\x18\x02 \x01(\x0b\x32\x1e.chainrule.v1.MeanSquaredErrorH\x00\x12@\n\x14\x62inary_cross_entropy\x18\x03 \x01(\x0b\x32 .chainrule.v1.BinaryCrossEntropyH\x00\x12>\n\x13mean_absolute_error\x18\x04 \x01(\x0b\x32\x1f.chainrule.v1.MeanAbsoluteErrorH\x00\x12$\n\x05huber\x18\x05 \x01(\x0b\x32\x13.chainrule.v1.HuberH\x00\x12$\n\x05hinge\x18\x06 \x01(\x0b\x32\x13.chainrule.v1.HingeH\x00\x42\x06\n\x04kindb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'chainrule.v1.network_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_NETWORK']._serialized_start=261
-  _globals['_NETWORK']._serialized_end=341
-  _globals['_LAYER']._serialized_start=344
-  _globals['_LAYER']._serialized_end=1882
-  _globals['_DENSE']._serialized_start=1884
-  _globals['_DENSE']._serialized_end=1954
-  _globals['_RELU']._serialized_start=1956
-  _globals['_RELU']._serialized_end=1962
-  _globals['_TANH']._serialized_start=1964
-  _globals['_TANH']._serialized_end=1970
-  _globals['_SIGMOID']._serialized_start=1972
-  _globals['_SIGMOID']._serialized_end=1981
-  _globals['_DROPOUT']._serialized_start=1983
-  _globals['_DROPOUT']._serialized_end=2020
-  _globals['_RESIDUAL']._serialized_start=2022
-  _globals['_RESIDUAL']._serialized_end=2110
-  _globals['_CONCATENATE']._serialized_start=2112
-  _globals['_CONCATENATE']._serialized_end=2164
-  _globals['_STACK']._serialized_start=2166
-  _globals['_STACK']._serialized_end=2210
-  _globals['_LOSS']._serialized_start=2213
-  _globals['_LOSS']._serialized_end=2563
+  _globals['_NETWORK']._serialized_start=291
+  _globals['_NETWORK']._serialized_end=371
+  _globals['_LAYER']._serialized_start=374
+  _globals['_LAYER']._serialized_end=1958
+  _globals['_DENSE']._serialized_start=1960
+  _globals['_DENSE']._serialized_end=2030
+  _globals['_RELU']._serialized_start=2032
+  _globals['_RELU']._serialized_end=2038
+  _globals['_TANH']._serialized_start=2040
+  _globals['_TANH']._serialized_end=2046
+  _globals['_SIGMOID']._serialized_start=2048
+  _globals['_SIGMOID']._serialized_end=2057
+  _globals['_DROPOUT']._serialized_start=2059
+  _globals['_DROPOUT']._serialized_end=2096
+  _globals['_RESIDUAL']._serialized_start=2098
+  _globals['_RESIDUAL']._serialized_end=2186
+  _globals['_CONCATENATE']._serialized_start=2188
+  _globals['_CONCATENATE']._serialized_end=2240
+  _globals['_STACK']._serialized_start=2242
+  _globals['_STACK']._serialized_end=2286
+  _globals['_LOSS']._serialized_start=2289
+  _globals['_LOSS']._serialized_end=2639
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ What is trained: a network of layers, and the loss that judges its output."""
 import builtins
 import chainrule.v1.activation_pb2
 import chainrule.v1.convolution_pb2
+import chainrule.v1.embedding_pb2
 import chainrule.v1.initializer_pb2
 import chainrule.v1.losses_pb2
 import chainrule.v1.normalization_pb2
@@ -89,6 +90,7 @@ class Layer(google.protobuf.message.Message):
     FLATTEN_FIELD_NUMBER: builtins.int
     RESHAPE_FIELD_NUMBER: builtins.int
     RESCALE_FIELD_NUMBER: builtins.int
+    EMBEDDING_FIELD_NUMBER: builtins.int
     @property
     def dense(self) -> global___Dense:
         """y = x W + b."""
@@ -225,6 +227,10 @@ class Layer(google.protobuf.message.Message):
     def rescale(self) -> chainrule.v1.convolution_pb2.Rescale:
         """y = x scale + offset."""
 
+    @property
+    def embedding(self) -> chainrule.v1.embedding_pb2.Embedding:
+        """Integers replaced by rows of a table."""
+
     def __init__(
         self,
         *,
@@ -262,10 +268,11 @@ class Layer(google.protobuf.message.Message):
         flatten: chainrule.v1.convolution_pb2.Flatten | None = ...,
         reshape: chainrule.v1.convolution_pb2.Reshape | None = ...,
         rescale: chainrule.v1.convolution_pb2.Rescale | None = ...,
+        embedding: chainrule.v1.embedding_pb2.Embedding | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["batch_norm", b"batch_norm", "concatenate", b"concatenate", "conv1d", b"conv1d", "conv1d_transpose", b"conv1d_transpose", "conv2d", b"conv2d", "conv2d_transpose", b"conv2d_transpose", "dense", b"dense", "dropout", b"dropout", "elu", b"elu", "flatten", b"flatten", "gaussian_latent", b"gaussian_latent", "gaussian_noise", b"gaussian_noise", "gelu", b"gelu", "global_pool", b"global_pool", "group_norm", b"group_norm", "gru", b"gru", "kind", b"kind", "layer_norm", b"layer_norm", "leaky_relu", b"leaky_relu", "lstm", b"lstm", "multi_head_attention", b"multi_head_attention", "pool1d", b"pool1d", "pool2d", b"pool2d", "positional_encoding", b"positional_encoding", "quantum", b"quantum", "relu", b"relu", "rescale", b"rescale", "reshape", b"reshape", "residual", b"residual", "sigmoid", b"sigmoid", "silu", b"silu", "simple_rnn", b"simple_rnn", "softmax", b"softmax", "softplus", b"softplus", "tanh", b"tanh"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["batch_norm", b"batch_norm", "concatenate", b"concatenate", "conv1d", b"conv1d", "conv1d_transpose", b"conv1d_transpose", "conv2d", b"conv2d", "conv2d_transpose", b"conv2d_transpose", "dense", b"dense", "dropout", b"dropout", "elu", b"elu", "flatten", b"flatten", "gaussian_latent", b"gaussian_latent", "gaussian_noise", b"gaussian_noise", "gelu", b"gelu", "global_pool", b"global_pool", "group_norm", b"group_norm", "gru", b"gru", "kind", b"kind", "layer_norm", b"layer_norm", "leaky_relu", b"leaky_relu", "lstm", b"lstm", "multi_head_attention", b"multi_head_attention", "pool1d", b"pool1d", "pool2d", b"pool2d", "positional_encoding", b"positional_encoding", "quantum", b"quantum", "relu", b"relu", "rescale", b"rescale", "reshape", b"reshape", "residual", b"residual", "sigmoid", b"sigmoid", "silu", b"silu", "simple_rnn", b"simple_rnn", "softmax", b"softmax", "softplus", b"softplus", "tanh", b"tanh"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["dense", "relu", "tanh", "sigmoid", "dropout", "residual", "concatenate", "leaky_relu", "elu", "gelu", "silu", "softplus", "softmax", "batch_norm", "layer_norm", "group_norm", "gaussian_noise", "gaussian_latent", "quantum", "simple_rnn", "lstm", "gru", "multi_head_attention", "positional_encoding", "conv1d", "conv2d", "conv1d_transpose", "conv2d_transpose", "pool1d", "pool2d", "global_pool", "flatten", "reshape", "rescale"] | None: ...
+    def HasField(self, field_name: typing.Literal["batch_norm", b"batch_norm", "concatenate", b"concatenate", "conv1d", b"conv1d", "conv1d_transpose", b"conv1d_transpose", "conv2d", b"conv2d", "conv2d_transpose", b"conv2d_transpose", "dense", b"dense", "dropout", b"dropout", "elu", b"elu", "embedding", b"embedding", "flatten", b"flatten", "gaussian_latent", b"gaussian_latent", "gaussian_noise", b"gaussian_noise", "gelu", b"gelu", "global_pool", b"global_pool", "group_norm", b"group_norm", "gru", b"gru", "kind", b"kind", "layer_norm", b"layer_norm", "leaky_relu", b"leaky_relu", "lstm", b"lstm", "multi_head_attention", b"multi_head_attention", "pool1d", b"pool1d", "pool2d", b"pool2d", "positional_encoding", b"positional_encoding", "quantum", b"quantum", "relu", b"relu", "rescale", b"rescale", "reshape", b"reshape", "residual", b"residual", "sigmoid", b"sigmoid", "silu", b"silu", "simple_rnn", b"simple_rnn", "softmax", b"softmax", "softplus", b"softplus", "tanh", b"tanh"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["batch_norm", b"batch_norm", "concatenate", b"concatenate", "conv1d", b"conv1d", "conv1d_transpose", b"conv1d_transpose", "conv2d", b"conv2d", "conv2d_transpose", b"conv2d_transpose", "dense", b"dense", "dropout", b"dropout", "elu", b"elu", "embedding", b"embedding", "flatten", b"flatten", "gaussian_latent", b"gaussian_latent", "gaussian_noise", b"gaussian_noise", "gelu", b"gelu", "global_pool", b"global_pool", "group_norm", b"group_norm", "gru", b"gru", "kind", b"kind", "layer_norm", b"layer_norm", "leaky_relu", b"leaky_relu", "lstm", b"lstm", "multi_head_attention", b"multi_head_attention", "pool1d", b"pool1d", "pool2d", b"pool2d", "positional_encoding", b"positional_encoding", "quantum", b"quantum", "relu", b"relu", "rescale", b"rescale", "reshape", b"reshape", "residual", b"residual", "sigmoid", b"sigmoid", "silu", b"silu", "simple_rnn", b"simple_rnn", "softmax", b"softmax", "softplus", b"softplus", "tanh", b"tanh"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["dense", "relu", "tanh", "sigmoid", "dropout", "residual", "concatenate", "leaky_relu", "elu", "gelu", "silu", "softplus", "softmax", "batch_norm", "layer_norm", "group_norm", "gaussian_noise", "gaussian_latent", "quantum", "simple_rnn", "lstm", "gru", "multi_head_attention", "positional_encoding", "conv1d", "conv2d", "conv1d_transpose", "conv2d_transpose", "pool1d", "pool2d", "global_pool", "flatten", "reshape", "rescale", "embedding"] | None: ...
 
 global___Layer = Layer
 

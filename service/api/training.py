@@ -17,6 +17,7 @@ from service.errors import InvalidArgument, NotFound, Unavailable, Violations
 from service.jobs.job import Job, Queued
 from service.jobs.jobs import Jobs
 from service.jobs.spec import JobSpec
+from service.training.tables import check_lengths
 from service.training.task import make_task, memory_bytes, remark, shuffle_window
 from service.wire.job import event_message, job_message, progress_message
 from service.wire.names import require_name
@@ -154,6 +155,9 @@ class TrainingServicer(stubs.TrainingServiceServicer):
             )
         if spec.shuffle_window is None:
             spec = replace(spec, shuffle_window=shuffle_window(spec, dataset, room.held_bytes))
+        if spec.padding is not None:
+            inputs = self._datasets.array(dataset.id, dataset.column(spec.input_column) or 0)
+            check_lengths(inputs, spec.padding, spec.input_column, f"{path}.data.input_column")
         return spec, dataset.rows, remark(spec, dataset)
 
     def _message(self, job: Job) -> job_pb.TrainingJob:

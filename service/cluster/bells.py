@@ -3,7 +3,7 @@
 import threading
 from typing import Protocol
 
-from worker.exchange import Segment, semaphore, wait
+from worker.segment import Segment, semaphore, wait
 
 
 class Bell(Protocol):

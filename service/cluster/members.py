@@ -14,7 +14,8 @@ from ray.exceptions import RayActorError
 
 from worker.actor import Columns, Membership
 from worker.blocks import Block
-from worker.exchange import Kind, Seat, Segment
+from worker.exchange import Seat
+from worker.segment import Kind, Segment
 from worker.task import Task
 
 

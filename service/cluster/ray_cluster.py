@@ -30,10 +30,10 @@ from service.jobs.job import Progress
 from service.training.session import Gone, News, Order, Training
 from service.training.timing import Timing
 from worker import actor as worker_actor
-from worker import exchange
 from worker.actor import BlockRefs, Columns
 from worker.arrays import Array
 from worker.columns import block_rows
+from worker.segment import sweep
 from worker.task import Data
 
 JOIN_SECONDS = 10.0
@@ -71,7 +71,7 @@ class RayCluster:
         self._idle: list[Any] = []
         self._trainer: Any = None
         self._columns: OrderedDict[tuple[str, str, int], BlockRefs] = OrderedDict()
-        exchange.sweep(prefix)
+        sweep(prefix)
         _connect(address, local_slots, init)
         self._pulse = Pulse(HEAD_SECONDS if address else 0.0)
         self._idle = [self._start_worker() for _ in range(min(WARM_WORKERS, self.room().workers))]
@@ -81,7 +81,7 @@ class RayCluster:
         """Leaves the cluster, and ends it if it was started here."""
         self._pulse.close()
         ray.shutdown()
-        exchange.sweep(self._prefix)
+        sweep(self._prefix)
 
     def room(self) -> Room:
         nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
@@ -118,7 +118,7 @@ class RayCluster:
             yield training
         finally:
             training.close()
-            exchange.sweep(prefix)
+            sweep(prefix)
 
     def borrow(self) -> Any:
         """A worker for a job."""

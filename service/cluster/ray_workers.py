@@ -21,13 +21,11 @@ from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskErro
 from service.cluster.bells import Bell, SharedBell, ThreadBell
 from service.cluster.members import Member
 from service.cluster.workers import Change, Joined, Lost, TooFewWorkers, WorkersError
-from worker import exchange
 from worker.actor import Columns, NotJoined
 from worker.arrays import Array
 from worker.blocks import Block
-from worker.exchange import Kind, Layout, Segment
-from worker.gradient import Gradient
 from worker.scores import sizes
+from worker.segment import Kind, Layout, Segment, create, sweep
 from worker.task import Task
 
 LOOK_SECONDS = 0.05
@@ -171,7 +169,7 @@ class RayWorkers:
             member.leave()
         self._members.clear()
         if self._segment:
-            exchange.sweep(self._segment.address.name.removeprefix("/"))
+            sweep(self._segment.address.name.removeprefix("/"))
             self._segment.close()
 
     def _compute(self, kind: Kind, step: int) -> list[Block]:
@@ -311,7 +309,7 @@ class RayWorkers:
 
 def _own(block: Block) -> Block:
     """A block that can be written, as those in shared memory can: what comes out of the object store is read-only."""
-    return Block(block.first, block.width, Gradient(block.total.vector.copy(), block.total.sums))
+    return Block(block.first, block.width, block.total.writable())
 
 
 def _has_failed(ref: Any) -> bool:
@@ -328,9 +326,10 @@ def _has_failed(ref: Any) -> bool:
 def _open_segment(task: Task, seats: int, prefix: str, dtype: npt.DTypeLike) -> Segment | None:
     """The job's shared memory; None where there is no room for it."""
     scores = sizes(task.training_scores), sizes(task.scores)
-    layout = Layout(task.network.size, task.shards.shards, seats, *scores, np.dtype(dtype).name)
+    kind = np.dtype(dtype).name
+    layout = Layout(task.network.size, task.shards.shards, seats, *scores, kind, tables=task.rooms)
     try:
-        return exchange.create(prefix, layout)
+        return create(prefix, layout)
     except OSError as error:
         _log.warning("no room in shared memory; parameters go by Ray objects", bytes=layout.size, error=str(error))
         return None

@@ -23,6 +23,7 @@ from service.jobs.job import EpochCompleted, reported_events
 from service.training.state import TrainingState
 from service.training.stopping import Streak
 from worker.gradient import Gradient, Sums
+from worker.tables import TableGradient
 
 _FILE = re.compile(r"(?P<kind>step|best)-(?P<step>\d{12})-(?P<checksum>[0-9a-f]{8})\.safetensors")
 _log = structlog.get_logger(__name__)
@@ -98,6 +99,9 @@ def _written(state: TrainingState) -> bytes:
     }
     if state.pending:
         tensors["pending"] = state.pending.vector
+        for number, table in enumerate(state.pending.tables):
+            tensors[f"pending.{number}.rows"] = table.rows
+            tensors[f"pending.{number}.values"] = table.values
         metadata["pending"] = json.dumps(asdict(state.pending.sums), default=np.ndarray.tolist)
     return save(tensors, metadata)
 
@@ -112,7 +116,11 @@ def _read(path: Path) -> TrainingState:
     metadata = json.loads(data[8 : 8 + length])["__metadata__"]
     tensors = load(data)
     params = tensors.pop("params")
-    pending = Gradient(tensors.pop("pending"), _sums(metadata["pending"])) if "pending" in metadata else None
+    pending = None
+    if "pending" in metadata:
+        numbers = range(sum(name.endswith(".rows") for name in tensors if name.startswith("pending.")))
+        tables = (TableGradient(*(tensors.pop(f"pending.{n}.{part}") for part in ("rows", "values"))) for n in numbers)
+        pending = Gradient(tensors.pop("pending"), _sums(metadata["pending"]), tuple(tables))
     (best_epoch,) = reported_events.validate_json(metadata["best_epoch"]) or (None,)
     return TrainingState(
         step=int(metadata["step"]),

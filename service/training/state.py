@@ -62,7 +62,7 @@ def check_state(state: TrainingState, network: Network) -> None:
 
 
 def first_broken(vector: Array, network: Network) -> str:
-    """The name of the first parameter whose part of a vector is not finite; "" if all is well."""
+    """The name of the first parameter whose part of a vector (dense,) or (parameters,) is not finite; "" if all are."""
     if np.isfinite(vector).all():
         return ""
     return next(slot.name for slot in network.slots if not np.isfinite(slot.view(vector)).all())

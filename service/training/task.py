@@ -13,6 +13,7 @@ from service.data.columns import Column
 from service.data.datasets import Dataset
 from service.errors import Violations
 from service.jobs.spec import JobSpec
+from service.training.tables import check_tables
 from worker.errors import InvalidValue, ShapeMismatch, TargetMismatch
 from worker.layers import LAYERS
 from worker.losses import LOSSES, Hinge, SoftmaxCrossEntropy, TargetColumn, missing_classes, named
@@ -40,7 +41,8 @@ def make_task(spec: JobSpec, dataset: Dataset, path: str) -> Task:
     network = Network(spec.layers, inputs.row_shape if inputs else (), spec.padding, spec.credit_assignment)
     if inputs:
         try:
-            _check_size(network, spec, path, violations)
+            _check_size(network, spec, shards, path, violations)
+            check_tables(network, inputs, f"{path}.network", violations)
             if targets:
                 spec.loss.check(network.output_shape, _described(targets))
                 _check_score(spec, network, path, violations)
@@ -78,8 +80,9 @@ def memory_bytes(task: Task, spec: JobSpec) -> int:
     and beside each of twice as many slots for the sums of the scores.
     """
     scores = 8 * sum(size for _, size in sizes(task.scores)) * 2 * spec.shards
-    vectors = 2 + spec.shards + len(spec.optimizer.carries) + (spec.accumulate > 1)
-    return spec.precision.dtype.itemsize * task.network.size * vectors + scores
+    vectors = task.network.size * (2 + len(spec.optimizer.carries))
+    gradients = (spec.shards + (spec.accumulate > 1)) * _gradient_numbers(task.network, task.shards)
+    return spec.precision.dtype.itemsize * (vectors + gradients) + scores
 
 
 def _usable(dataset: Dataset, spec: JobSpec, name: str, field: str, violations: Violations) -> Column | None:
@@ -109,18 +112,23 @@ def _described(column: Column) -> TargetColumn:
     return TargetColumn(column.integral, column.row_shape, column.min, column.max, column.missing)
 
 
-def _check_size(network: Network, spec: JobSpec, path: str, violations: Violations) -> None:
+def _gradient_numbers(network: Network, shards: Shards) -> int:
+    """How many numbers the gradient of a shard has at the most; the number of a table's row counts as two."""
+    return network.dense + sum(room.capacity * (room.size + 2) for room in network.rooms(shards.most_rows))
+
+
+def _check_size(network: Network, spec: JobSpec, shards: Shards, path: str, violations: Violations) -> None:
     """Notes a network that would not fit into the memory of a worker, or of the trainer. Raises ShapeMismatch."""
     layers = f"{path}.network.layers"
     if network.size == 0:
         violations.add(layers, "has no parameters, so that there is nothing to learn; add a dense layer")
     if network.size > MOST_PARAMETERS:
         violations.add(layers, f"has {network.size:,} parameters in all; must have at most {MOST_PARAMETERS:,}")
-    elif network.size * spec.shards > MOST_GRADIENTS:
+    elif (numbers := _gradient_numbers(network, shards)) * spec.shards > MOST_GRADIENTS:
         violations.add(
             f"{path}.shards",
-            f"is {spec.shards}, each with a gradient of {network.size:,} numbers that are gathered before they are "
-            f"added; must be at most {MOST_GRADIENTS // network.size:,} for this network",
+            f"is {spec.shards}, each with a gradient of {numbers:,} numbers that are gathered before they are "
+            f"added; must be at most {max(MOST_GRADIENTS // numbers, 1):,} for this network",
         )
     feedback = sum(math.prod(shape) for shape in network.feedback_shapes.values())
     if feedback > MOST_PARAMETERS:

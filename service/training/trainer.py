@@ -32,9 +32,11 @@ from service.training.standing import is_best, is_last, judge, why_early
 from service.training.state import ADVICE, Diverged, TrainingState, check_state, no_sums
 from service.training.timing import Throughput, Timing
 from service.training.update import Mean, Update, check_finite, weights_of
+from worker.arrays import Array
 from worker.blocks import Block, merge
 from worker.gradient import Gradient, Sums
 from worker.scores import CONFUSION, BinaryConfusion, Confusion, values
+from worker.tables import TableGradient
 from worker.task import Task
 
 MOST_ATTEMPTS = 10
@@ -98,7 +100,12 @@ class Trainer:
         network = self.task.network
         self._pace = Pace(self.spec, self.task.shards.steps_per_epoch)
         self._update = Update(
-            network.size, self.workers.params.dtype, network.learned, self.spec.regularized, weights_of(network)
+            network.dense,
+            self.workers.params.dtype,
+            network.learned,
+            self.spec.regularized,
+            weights_of(network),
+            network.tables,
         )
         self._state = self._restored(self.checkpoints.load()) or self._first_state()
         for event in self._state.unacknowledged:
@@ -160,7 +167,7 @@ class Trainer:
         state = self._state
         mean = self._update.average(blocks, self.spec.shards, state.pending)
         if state.pending:
-            state.pending = Gradient(state.pending.vector, no_sums(self.task.training_scores))
+            state.pending = self._nothing_pending(state.pending.vector)
         return mean
 
     def _accumulate(self, blocks: Sequence[Block]) -> Mean:
@@ -168,7 +175,7 @@ class Trainer:
         state = self._state
         assert state.pending is not None  # noqa: S101 - where an update takes several steps there is such a vector
         total = self._update.accumulate(blocks, self.spec.shards, state.pending)
-        state.pending = Gradient(state.pending.vector, state.pending.sums + total.sums)
+        state.pending = Gradient(state.pending.vector, state.pending.sums + total.sums, tuple(total.tables))
         return total
 
     def _complete_epoch(self) -> EpochCompleted:
@@ -238,9 +245,14 @@ class Trainer:
         params = self.workers.params
         params[...] = self.task.network.initial(self.spec.seed, params.dtype)
         carried = {name: np.zeros_like(params) for name in self.spec.optimizer.carries}
-        nothing = no_sums(self.task.training_scores)
-        pending = Gradient(np.zeros_like(params), nothing) if self.spec.accumulate > 1 else None
-        return TrainingState(0, params, carried, nothing, pending=pending)
+        vector = np.zeros(self.task.network.dense, params.dtype)
+        pending = self._nothing_pending(vector) if self.spec.accumulate > 1 else None
+        return TrainingState(0, params, carried, no_sums(self.task.training_scores), pending=pending)
+
+    def _nothing_pending(self, vector: Array) -> Gradient:
+        sizes = (slot.parameter.shape[1] for slot in self.task.network.tables)
+        tables = tuple(TableGradient(np.empty(0, np.intp), np.empty((0, size), vector.dtype)) for size in sizes)
+        return Gradient(vector, no_sums(self.task.training_scores), tables)
 
     def _restored(self, state: TrainingState | None) -> TrainingState | None:
         """A state from a checkpoint, its parameters moved to where the workers read them."""

@@ -21,7 +21,8 @@ from service.training.state import ADVICE, Diverged, first_broken
 from worker.arrays import Array
 from worker.blocks import Block, merges
 from worker.gradient import Gradient, Sums
-from worker.network import Network
+from worker.network import Network, Slot
+from worker.tables import TableGradient
 
 SLICE = 65_536
 """Elements in a slice: five float32 slices of this size take 1.25 MiB."""
@@ -33,6 +34,7 @@ DOT = 8_192
 """Elements in one product whose last bits matter. BLAS would share more than 10,000 among its threads."""
 
 T = TypeVar("T")
+P = TypeVar("P")
 
 
 @dataclass(frozen=True)
@@ -40,14 +42,19 @@ class Mean:
     """The mean gradient over all rows of a step."""
 
     vector: Array
-    """(parameters,); overwritten by the update. Where parameters are kept and not learned: what is added to them."""
+    """(dense,); overwritten by the update. Where parameters are kept and not learned: what is added to them."""
     sums: Sums
     squared_norm: float
     """Of what is learned."""
+    tables: Sequence[TableGradient] = ()
+    """Overwritten by the update too."""
 
 
 class Update:
-    """Averages and updates vectors of one length, whose first `learned` elements are learned, and the others kept."""
+    """Averages and updates vectors of one length, whose first `learned` elements are learned, and the others kept.
+
+    In the parameters, and in what the optimizer carries, `tables` follow them.
+    """
 
     def __init__(
         self,
@@ -56,8 +63,10 @@ class Update:
         learned: int | None = None,
         regularization: Regularization | None = None,
         weights: Sequence[slice] = (),
+        tables: Sequence[Slot] = (),
     ) -> None:
         """`weights` are the parts of the vectors that the regularization counts as weights."""
+        self._tables = tables
         self._learned = parameters if learned is None else learned
         self._regularization = regularization or Regularization()
         self._regularizes = self._regularization != Regularization()
@@ -70,7 +79,8 @@ class Update:
         self._weights = {part.start: _within(part, penalised) for part in self._slices}
         self._threads = min(2, os.cpu_count() or 1) if parameters >= SHARED_FROM else 1
         self._executor = ThreadPoolExecutor(self._threads - 1) if self._threads > 1 else None
-        self._scratch = [np.empty(min(SLICE, parameters), dtype) for _ in range(self._threads)]
+        longest = max([min(SLICE, parameters), *(min(SLICE, table.size) for table in tables)])
+        self._scratch = [np.empty(longest, dtype) for _ in range(self._threads)]
 
     def average(self, blocks: Sequence[Block], shards: int, pending: Gradient | None = None) -> Mean:
         """The mean of what all shards together brought; the blocks' vectors are used up.
@@ -81,7 +91,7 @@ class Update:
         What is `pending` from steps before is part of the mean, and its vector is zeros then. The sums that are
         returned are those of this step alone.
         """
-        mean, sums, pairs = _tree(blocks, shards)
+        mean, sums, pairs, tables = _tree(blocks, shards)
         rows = pending.sums + sums if pending else sums
         share, share_of_kept = (1 / divisor if divisor else 0.0 for divisor in (rows.weight, rows.count))
 
@@ -98,11 +108,23 @@ class Update:
             piece *= share
             return self._squared(piece)
 
-        return Mean(mean, sums, math.fsum(_finite(self._each(add_and_divide))))
+        def divide(part: TableGradient, _scratch: Array) -> float:
+            piece = part.values.reshape(-1)
+            piece *= share
+            return self._squared(piece)
+
+        if pending:
+            tables = _added(pending.tables, tables)
+        means = [TableGradient(table.rows, table.values.copy()) for table in tables]
+        squares = self._each(add_and_divide) + [square for table in means for square in self._on(_cut(table), divide)]
+        return Mean(mean, sums, math.fsum(_finite(squares)), means)
 
     def accumulate(self, blocks: Sequence[Block], shards: int, pending: Gradient) -> Mean:
-        """Adds what all shards brought to what is pending, in place, and divides nothing. Returns the new sum."""
-        total, sums, pairs = _tree(blocks, shards)
+        """Adds what all shards brought to what is pending, and divides nothing. Returns the new sum.
+
+        The vector that is pending is changed in place; its tables are not.
+        """
+        total, sums, pairs, tables = _tree(blocks, shards)
 
         def add(part: slice, _scratch: Array) -> float:
             for left, right in pairs:
@@ -111,7 +133,10 @@ class Update:
             piece += total[part]
             return float(np.dot(piece, piece))
 
-        return Mean(pending.vector, sums, math.fsum(_finite(self._each(add))))
+        tables = _added(pending.tables, tables)
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares = self._each(add) + [float(np.vdot(table.values, table.values)) for table in tables]
+        return Mean(pending.vector, sums, math.fsum(_finite(squares)), tables)
 
     def apply(self, optimizer: Optimizer, params: Array, mean: Mean, carried: Carried, rate: float, step: int) -> None:
         """Makes update number `step`, in place."""
@@ -130,6 +155,20 @@ class Update:
             optimizer.update(params[part], piece, vectors, rate, step, scratch[: len(piece)])
 
         self._each(update)
+        for table, gradient in zip(self._tables, mean.tables, strict=True):
+            views = [table.view(vector) for vector in (params, *carried.values())]
+
+            def update_rows(part: TableGradient, scratch: Array, views: Sequence[Array] = views) -> None:
+                own, *others = (view[part.rows].reshape(-1) for view in views)
+                vectors = dict(zip(carried, others, strict=True))
+                piece = part.values.reshape(-1)
+                if self._regularizes:
+                    regularization.prepare(own, piece, [slice(0, len(own))], scale, rate, scratch)
+                optimizer.update(own, piece, vectors, rate, step, scratch[: len(piece)])
+                for view, changed in zip(views, (own, *others), strict=True):
+                    view[part.rows] = changed.reshape(part.values.shape)
+
+            self._on(_cut(gradient), update_rows)
 
     def _squared(self, piece: Array) -> float:
         """|piece|^2; with the same bits on any number of threads of BLAS, where something follows from it."""
@@ -143,29 +182,34 @@ class Update:
         if math.isfinite(mean.squared_norm) or self._regularization.clip_norm is None:
             return math.sqrt(mean.squared_norm)
         learned = [mean.vector[part] for part in self._slices if part.start < self._learned]
+        learned += [part.values.reshape(-1) for table in mean.tables for part in _cut(table)]
         largest = max(float(np.abs(piece).max()) for piece in learned)
         return largest * math.sqrt(math.fsum(self._squared(piece / largest) for piece in learned))
 
     def _each(self, work: Callable[[slice, Array], T]) -> list[T]:
         """Does some work on every slice; the results in order."""
+        return self._on(self._slices, work)
 
-        def on(slices: Sequence[slice], scratch: Array) -> list[T]:
+    def _on(self, parts: Sequence[P], work: Callable[[P, Array], T]) -> list[T]:
+        """Does some work on every part, with scratch as long as any; the results in order."""
+
+        def on(parts: Sequence[P], scratch: Array) -> list[T]:
             # Every thread has settings of its own. What overflows is looked for in the results.
             with np.errstate(over="ignore", invalid="ignore"):
-                return [work(part, scratch) for part in slices]
+                return [work(part, scratch) for part in parts]
 
-        if self._executor is None:
-            return on(self._slices, self._scratch[0])
-        half = len(self._slices) // 2
-        other = self._executor.submit(on, self._slices[half:], self._scratch[1])
-        return on(self._slices[:half], self._scratch[0]) + other.result()
+        half = len(parts) // 2
+        if self._executor is None or not half:
+            return on(parts, self._scratch[0])
+        other = self._executor.submit(on, parts[half:], self._scratch[1])
+        return on(parts[:half], self._scratch[0]) + other.result()
 
 
 def check_finite(mean: Mean, network: Network, step: int) -> None:
     """Raises Diverged, naming the first layer that shows it, if the step must not be applied."""
     if math.isfinite(mean.sums.loss) and math.isfinite(mean.squared_norm):
         return
-    broken = first_broken(mean.vector, network)
+    broken = first_broken(mean.vector, network) or _broken_table(mean, network)
     if math.isfinite(mean.sums.loss) and not broken:
         return  # the gradient is large, but only its square is beyond single precision
     where = f"the gradient of {broken}" if broken else "the loss"
@@ -175,24 +219,51 @@ def check_finite(mean: Mean, network: Network, step: int) -> None:
     )
 
 
+def _broken_table(mean: Mean, network: Network) -> str:
+    """The name of the first table whose gradient is not finite; "" if all is well."""
+    pairs = zip(network.tables, mean.tables, strict=True)
+    return next((slot.name for slot, table in pairs if not np.isfinite(table.values).all()), "")
+
+
 def weights_of(network: Network) -> list[slice]:
     """The parts of a network's vector that are weights: what is learned and has two or more axes."""
     return [
         slice(slot.offset, slot.offset + slot.size)
         for slot in network.slots
-        if not slot.parameter.kept and len(slot.parameter.shape) >= 2
+        if not (slot.parameter.kept or slot.parameter.is_table) and len(slot.parameter.shape) >= 2
     ]
 
 
-def _tree(blocks: Sequence[Block], shards: int) -> tuple[Array, Sums, list[tuple[Array, Array]]]:
-    """How blocks are added: where the sum of all comes to lie, the sums, and the vectors to add to which, in order."""
+def _tree(
+    blocks: Sequence[Block], shards: int
+) -> tuple[Array, Sums, list[tuple[Array, Array]], tuple[TableGradient, ...]]:
+    """How blocks are added: where the sum of all comes to lie, the sums, and the vectors to add to which, in order.
+
+    What is in tables is added here, since it is little.
+    """
     by_first = {block.first: block.total for block in blocks}
     additions, _ = merges(((block.first, block.width) for block in blocks), shards)
     sums = {first: total.sums for first, total in by_first.items()}
+    tables = {first: total.tables for first, total in by_first.items()}
     for left, right in additions:
         sums[left] = sums[left] + sums[right]
+        tables[left] = _added(tables[left], tables[right])
     pairs = [(by_first[left].vector, by_first[right].vector) for left, right in additions]
-    return by_first[0].vector, sums[0], pairs
+    return by_first[0].vector, sums[0], pairs, tables[0]
+
+
+def _added(left: Sequence[TableGradient], right: Sequence[TableGradient]) -> tuple[TableGradient, ...]:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return tuple(one + other for one, other in zip(left, right, strict=True))
+
+
+def _cut(table: TableGradient) -> list[TableGradient]:
+    """A table's gradient in slices of whole rows."""
+    size = max(SLICE // table.values.shape[1], 1)
+    return [
+        TableGradient(table.rows[start : start + size], table.values[start : start + size])
+        for start in range(0, len(table.rows), size)
+    ]
 
 
 def _within(part: slice, ranges: Sequence[slice]) -> list[slice]:

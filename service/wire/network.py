@@ -17,6 +17,9 @@ RECTIFIED = ("relu", "leaky_relu", "elu", "gelu", "silu", "softplus")
 NORMALIZATIONS = ("batch_norm", "layer_norm", "group_norm")
 """The layers that may stand before one of those and change nothing of it."""
 
+ONE_HOT = ("embedding",)
+"""The layers that keep an initializer of their own: what they sum has one term, so that fans say nothing."""
+
 
 def parse_layers(message: pb.Network, path: str, violations: Violations) -> tuple[Layer, ...]:
     """The layers that are right; the others are noted."""
@@ -69,6 +72,8 @@ def _choose_initializers(message: Message) -> None:
                 continue
             kind = item.WhichOneof("kind")
             layer = getattr(item, kind) if kind else None
+            if kind in ONE_HOT:
+                continue
             if layer is not None and "initializer" in layer.DESCRIPTOR.fields_by_name and layer.initializer == 0:
                 layer.initializer = HE_NORMAL if after in RECTIFIED else GLOROT_UNIFORM
             if kind not in NORMALIZATIONS:

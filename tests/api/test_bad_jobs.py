@@ -22,6 +22,7 @@ DATASETS = {
     "onehot": npz(x=X, y=np.eye(3, dtype=np.int64)[Y]),
     "others": npz(x=X, b=Y),
     "single": npz(x=X[:1], y=Y[:1]),
+    "padded": npz(x=np.where(np.arange(ROWS)[:, np.newaxis] == 7, 0, X), y=Y),
     "huge": npz(x=X.astype(np.float64) * 1e300, y=Y),
 }
 
@@ -130,6 +131,17 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "'x' has 1 elements that are NaN or infinite; upload it without",
     ),
     ({"data__dataset": "datasets/endless"}, "data.input_column", "'x' has 1 elements that are NaN or infinite"),
+    # words and sequences
+    (
+        {"data__dataset": "datasets/padded", "network__padding": 0.0},
+        "data.input_column",
+        "'x' has nothing but padding (0) in row 7, counted from 0; leave such rows out",
+    ),
+    (
+        {"network__layers__0__embedding__vocabulary": 0, "network__layers__0__embedding__size": 3},
+        f"{LAYERS}[0].embedding.vocabulary",
+        "is 0; must be 1 to 10,000,000",
+    ),
     ({"data__dataset": "datasets/huge"}, "data.input_column", "'x' has elements from -"),
 ]
 

@@ -5,13 +5,14 @@ import threading
 from pathlib import Path
 
 import grpc
+import numpy as np
 import pytest
 
 from chainrule.v1 import dataset_service_pb2 as datasets_pb
 from chainrule.v1 import model_service_pb2 as models_pb
 from chainrule.v1 import training_job_pb2 as job_pb
 from chainrule.v1 import training_service_pb2 as pb
-from tests.api.running import FLOWERS, SECONDS, Refusal, Service, refusal, serving
+from tests.api.running import FLOWERS, SECONDS, Refusal, Service, npz, refusal, serving
 from tests.unit.service.unreliable import GatedCluster
 from tests.unit.service.waiting import eventually
 
@@ -67,6 +68,22 @@ def test_its_model(service: Service) -> None:
     service.delete(ended.name)
     listed = service.models.ListModels(models_pb.ListModelsRequest(), timeout=SECONDS)
     assert list(listed.models) == [model]
+
+
+def test_a_job_that_learns_a_vector_for_every_word(service: Service) -> None:
+    service.upload("words", npz(x=np.arange(40) % 13, y=np.arange(40) % 13 % 3))
+    words = {
+        "data__dataset": "datasets/words",
+        "network__layers__0__embedding__vocabulary": 20_000,
+        "network__layers__0__embedding__size": 6,
+        "epochs": 15,
+    }
+    ends = [service.end(service.create(workers=workers, **words).name) for workers in (1, 3)]
+    assert {end.state for end in ends} == {State.SUCCEEDED}
+    assert ends[0].result.parameters_sha256 == ends[1].result.parameters_sha256
+    assert ends[0].result.validation_accuracy >= 0.8
+    model = service.models.GetModel(models_pb.GetModelRequest(name=ends[0].result.model), timeout=SECONDS)
+    assert model.parameter_count == 20_000 * 6 + 6 * 3 + 3
 
 
 def test_the_same_job_gives_the_same_parameters(service: Service) -> None:

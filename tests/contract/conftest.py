@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from service.cluster.ray_cluster import RayCluster
-from worker.exchange import SHARED_MEMORY
+from worker.segment import SHARED_MEMORY
 
 SLOTS = 4
 PREFIX = f"chainrule-contract-{os.getpid()}-"

@@ -18,9 +18,23 @@ from threadpoolctl import threadpool_limits
 from tests.contract.tasks import DATA, NETWORK, PARAMS, SECONDS, TASK
 from worker import exchange
 from worker.blocks import merge
-from worker.exchange import SHARED_MEMORY, Address, Kind, Layout, NotHere, Seat, Segment
+from worker.exchange import Seat
 from worker.gradient import tree_sum
 from worker.scores import sizes
+from worker.segment import (
+    ALIGNMENT,
+    SHARED_MEMORY,
+    TOKEN_BYTES,
+    Address,
+    Kind,
+    Layout,
+    NotHere,
+    Segment,
+    attach,
+    create,
+    semaphore,
+    sweep,
+)
 
 pytestmark = pytest.mark.system
 
@@ -31,12 +45,12 @@ LAYOUT = Layout(NETWORK.size, SHARDS, 2, sizes(TASK.training_scores), sizes(TASK
 
 @pytest.fixture
 def segment() -> Iterator[Segment]:
-    made = exchange.create(PREFIX, LAYOUT)
+    made = create(PREFIX, LAYOUT)
     try:
         yield made
     finally:
         made.close()
-        exchange.sweep(PREFIX)
+        sweep(PREFIX)
         assert not left_over()
 
 
@@ -46,7 +60,7 @@ def left_over() -> list[str]:
 
 def work(address: Address, seat: int) -> None:
     threadpool_limits(1)
-    exchange.serve(exchange.attach(address), seat, TASK, DATA, lambda: False)
+    exchange.serve(attach(address), seat, TASK, DATA, lambda: False)
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -69,7 +83,7 @@ def serving(segment: Segment, seat: int) -> Iterator[BaseProcess]:
 
 def test_gradients_and_scores_come_with_the_same_bits(segment: Segment) -> None:
     segment.params[:] = PARAMS
-    exchange.semaphore(segment.address, "done", make=True)
+    semaphore(segment.address, "done", make=True)
     seats = [Seat(segment, number) for number in range(2)]
     shares = ({0: 5, 1: 1, 2: 0, 3: 3}, {4: 4, 5: 2, 6: 6})
     with serving(segment, 0) as first, serving(segment, 1) as second, threadpool_limits(1):
@@ -94,7 +108,7 @@ def test_gradients_and_scores_come_with_the_same_bits(segment: Segment) -> None:
 
 
 def test_a_killed_worker_is_known_to_be_dead_and_a_stopped_one_is_not(segment: Segment) -> None:
-    exchange.semaphore(segment.address, "done", make=True)
+    semaphore(segment.address, "done", make=True)
     seat = Seat(segment, 1)
     assert not seat.is_dead()  # nobody has begun to serve
     with serving(segment, 1) as process:
@@ -111,7 +125,7 @@ def test_a_killed_worker_is_known_to_be_dead_and_a_stopped_one_is_not(segment: S
 
 
 def test_others_cannot_open_it(segment: Segment) -> None:
-    done = exchange.semaphore(segment.address, "done", make=True)
+    done = semaphore(segment.address, "done", make=True)
     done.close()
     for name in left_over():
         assert stat.S_IMODE((SHARED_MEMORY / name).stat().st_mode) == 0o600
@@ -121,7 +135,7 @@ def test_others_cannot_open_it(segment: Segment) -> None:
 @pytest.mark.parametrize(
     "changed",
     [
-        {"token": bytes(exchange.TOKEN_BYTES)},
+        {"token": bytes(TOKEN_BYTES)},
         {"name": f"/{PREFIX}of-nobody"},
         {"layout": replace(LAYOUT, parameters=LAYOUT.parameters + 100)},
     ],
@@ -130,8 +144,8 @@ def test_who_has_not_the_name_the_token_and_the_layout_is_turned_away(
     segment: Segment, changed: dict[str, object]
 ) -> None:
     with pytest.raises(NotHere):
-        exchange.attach(replace(segment.address, **changed))  # type: ignore[arg-type]
-    attached = exchange.attach(segment.address)
+        attach(replace(segment.address, **changed))  # type: ignore[arg-type]
+    attached = attach(segment.address)
     attached.params[:] = 7
     assert (segment.params == 7).all()
     attached.close()
@@ -149,16 +163,16 @@ def test_a_slot_that_is_overwritten_shows_where_checksums_are_on(segment: Segmen
 
 def test_without_room_there_is_no_segment_and_nothing_is_left() -> None:
     with pytest.raises(OSError, match=r"No space left|File too large|Cannot allocate"):
-        exchange.create(PREFIX, replace(LAYOUT, parameters=1 << 44))
+        create(PREFIX, replace(LAYOUT, parameters=1 << 44))
     assert not left_over()
 
 
 def test_the_sweep_takes_what_has_its_prefix_and_nothing_else(segment: Segment) -> None:
     other = posix_ipc.SharedMemory(f"/other-{PREFIX}", posix_ipc.O_CREX, size=1)
     other.close_fd()
-    exchange.semaphore(segment.address, "done", make=True)
+    semaphore(segment.address, "done", make=True)
     Seat(segment, 0)
-    assert len(exchange.sweep(PREFIX)) == 3
+    assert len(sweep(PREFIX)) == 3
     assert left_over() == [f"other-{PREFIX}"]
     other.unlink()
 
@@ -167,15 +181,15 @@ def test_a_seat_can_be_taken_again(segment: Segment) -> None:
     """By the process that takes the place of one that ended."""
     for _ in range(3):
         seat = Seat(segment, 1)
-        assert exchange.semaphore(segment.address, "go1")
+        assert semaphore(segment.address, "go1")
         seat.close()
         with pytest.raises(posix_ipc.ExistentialError):
-            exchange.semaphore(segment.address, "go1")
+            semaphore(segment.address, "go1")
 
 
 def test_vectors_do_not_overlap(segment: Segment) -> None:
     for number, vector in enumerate(segment.vectors):
         vector[:] = number
     assert [float(vector.min()) for vector in segment.vectors] == list(range(1 + LAYOUT.slots))
-    assert all(vector.ctypes.data % exchange.ALIGNMENT == 0 for vector in segment.vectors)
+    assert all(vector.ctypes.data % ALIGNMENT == 0 for vector in segment.vectors)
     assert np.array_equal(segment.token, np.frombuffer(segment.address.token, np.uint8))

@@ -16,8 +16,8 @@ from tests.contract.tasks import DATA, PARAMS, until
 from worker.actor import BlockRefs
 from worker.arrays import Array
 from worker.blocks import Block, merge
-from worker.exchange import SHARED_MEMORY
-from worker.gradient import Sums, tree_sum
+from worker.gradient import Gradient, Sums, tree_sum
+from worker.segment import SHARED_MEMORY
 from worker.task import Data, Task
 
 SHARED, OBJECTS, MIXED = "shared_memory", "ray_objects", "mixed"
@@ -74,16 +74,22 @@ def working(
 
 def total(blocks: Sequence[Block], task: Task) -> tuple[bytes, Sums]:
     """All there is to the sum over all shards, wherever it was added so far."""
-    copies = [Block(b.first, b.width, type(b.total)(b.total.vector.copy(), b.total.sums)) for b in blocks]
+    copies = [Block(b.first, b.width, b.total.writable()) for b in blocks]
     (block,) = merge(copies, task.shards.shards)
-    return block.total.vector.tobytes(), block.total.sums
+    return bits(block.total), block.total.sums
+
+
+def bits(gradient: Gradient) -> bytes:
+    """Those of the vector, and of the rows and values of all tables."""
+    parts = [gradient.vector, *(part for table in gradient.tables for part in (table.rows, table.values))]
+    return b"".join(part.tobytes() for part in parts)
 
 
 def expected(task: Task, step: int, params: Array = PARAMS, data: Data = DATA) -> tuple[bytes, Sums]:
     """The same, computed here."""
     with threadpool_limits(1):
         whole = tree_sum([task.gradient(data, params, step, shard) for shard in range(task.shards.shards)])
-    return whole.vector.tobytes(), whole.sums
+    return bits(whole), whole.sums
 
 
 def evaluated(task: Task, params: Array = PARAMS, data: Data = DATA) -> tuple[bytes, Sums]:

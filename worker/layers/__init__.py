@@ -8,6 +8,7 @@ from worker.layers.attention import MultiHeadAttention
 from worker.layers.convolution import Conv1d, Conv1dTranspose, Conv2d, Conv2dTranspose
 from worker.layers.dense import Dense
 from worker.layers.dropout import Dropout
+from worker.layers.embedding import Embedding
 from worker.layers.gelu import GELU
 from worker.layers.gru import Gru
 from worker.layers.layer import Backward, Context, Draw, Layer, Parameter, Params
@@ -59,6 +60,7 @@ LAYERS: Mapping[str, type[Layer]] = MappingProxyType(
         "flatten": Flatten,
         "reshape": Reshape,
         "rescale": Rescale,
+        "embedding": Embedding,
     }
 )
 
@@ -77,6 +79,7 @@ __all__ = [
     "Dense",
     "Draw",
     "Dropout",
+    "Embedding",
     "Flatten",
     "GaussianLatent",
     "GaussianNoise",

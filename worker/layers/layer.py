@@ -6,13 +6,14 @@ layer can be used by any number of threads at once (the form is thinc's and auto
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, cast
 
 import numpy as np
 
 from worker.arrays import Array, Shape
 from worker.initializers import Initializer
 from worker.seeds import Purpose, generator
+from worker.tables import Collector
 
 Params: TypeAlias = Mapping[str, Array]
 """A layer's parameters, or their gradients, by name: views of the network's flat vector."""
@@ -21,6 +22,7 @@ Backward: TypeAlias = Callable[[Array, Params], Array]
 """`backward(dy, grads) -> dx`: fills every array of `grads` with dL/dparameter and returns dL/dx, where dy is dL/dy.
 
 The gradient of an array that is kept and not learned is the change it should undergo, times the number of rows.
+A table has no array there but a `Collector`, which `collector(grads, key)` gives.
 """
 
 
@@ -35,6 +37,13 @@ class Parameter:
     kept: bool = False
     """Whether it follows what is seen instead of the loss: the trainer adds the mean of what `backward` gives for it,
     and neither the optimizer nor a penalty touches it. It is part of the model all the same."""
+    lookups: int = 0
+    """For a table (rows, size), of which a row of data uses only a few rows: how many, at the most."""
+
+    @property
+    def is_table(self) -> bool:
+        """Whether its gradient consists of the rows that were looked up."""
+        return self.lookups > 0
 
 
 @dataclass(frozen=True)
@@ -85,3 +94,8 @@ class Layer(Protocol):
 
     def forward(self, params: Params, x: Array, context: Context) -> tuple[Array, Backward]:
         """Computes y from x, both with a first axis of rows, and returns it with its backward."""
+
+
+def collector(grads: Params, key: str) -> Collector:
+    """What stands in `grads` for a table."""
+    return cast("Collector", grads[key])

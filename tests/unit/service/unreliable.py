@@ -40,7 +40,7 @@ class UnreliableWorkers:
         self._alive = list(range(self.count))
         self._changes: list[Change] = []
         self._params: Array = np.empty(self.task.network.size, np.float32)
-        self._slots = np.empty((self.task.shards.shards, self.task.network.size), np.float32)
+        self._slots = np.empty((self.task.shards.shards, self.task.network.dense), np.float32)
 
     @property
     def params(self) -> Array:

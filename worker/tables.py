@@ -1,0 +1,112 @@
+"""Gradients of tables, of which only the rows that were looked up are more than zero.
+
+A table of words has a hundred thousand rows, and a shard uses a few hundred of them. So its gradient is the numbers of
+those rows and what belongs to them, from the layer's backward to the optimizer, never a vector as long as the table.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from mmap import mmap
+from typing import TypeAlias
+
+import numpy as np
+
+from worker.arrays import Array, Rows
+
+
+@dataclass(frozen=True)
+class TableGradient:
+    """The rows of a table's gradient that are more than zero; its rows are those of the table, not of a dataset."""
+
+    rows: Rows
+    """(n,): ascending, each once."""
+    values: Array
+    """(n, size)"""
+
+    def __add__(self, other: "TableGradient") -> "TableGradient":
+        return summed(np.concatenate([self.rows, other.rows]), np.concatenate([self.values, other.values]))
+
+
+def summed(rows: Rows, values: Array) -> TableGradient:
+    """The sum over all places (n,) at which a row stands, of its values (n, size).
+
+    What belongs to the same row is added pairwise in the order in which it stands: ((0 + 1) + (2 + 3)) + ... So the
+    bits of a row don't depend on the others, and a row that stands a thousand times takes ten passes.
+    """
+    order = rows.argsort(kind="stable")
+    rows = rows[order]
+    values = values[order]
+    at = np.arange(len(rows))
+    while True:
+        is_first = np.ones(len(rows), bool)
+        np.not_equal(rows[1:], rows[:-1], out=is_first[1:])
+        if is_first.all():
+            return TableGradient(rows, values if len(at) == len(values) else values[at])
+        place = np.arange(len(rows))
+        place -= np.maximum.accumulate(np.where(is_first, place, 0))  # among those of its row
+        odd = np.flatnonzero(place & 1)
+        values[at[odd - 1]] += values[at[odd]]
+        even = np.flatnonzero(place & 1 == 0)
+        rows, at = rows[even], at[even]
+
+
+class Collector:
+    """Stands in a layer's `grads` where a table's array would, and takes what its backward finds."""
+
+    def __init__(self) -> None:
+        self.gradient: TableGradient | None = None
+
+    def put(self, rows: Rows, values: Array) -> None:
+        """Says the gradient: the sum of `values` (n, size) over all places at which a row stands in `rows` (n,)."""
+        self.gradient = summed(rows, values)
+
+    def get(self) -> TableGradient:
+        """What the backward said."""
+        assert self.gradient is not None, "a table's layer says its gradient"  # noqa: S101 - a layer's mistake
+        return self.gradient
+
+
+@dataclass(frozen=True)
+class TableRoom:
+    """How large a table is, and how much of it a shard can have a gradient for."""
+
+    rows: int
+    size: int
+    capacity: int
+    """The most rows of it that a shard looks up."""
+
+    def bytes(self, dtype: str) -> int:
+        """What such a gradient takes in shared memory."""
+        return (1 + self.capacity) * np.dtype(np.intp).itemsize + self.capacity * self.size * np.dtype(dtype).itemsize
+
+    def views(self, memory: mmap, offset: int, dtype: str) -> "Place":
+        """A place for it, at some offset in shared memory."""
+        rows = np.frombuffer(memory, np.intp, 1 + self.capacity, offset)
+        values = np.frombuffer(memory, dtype, self.capacity * self.size, offset + rows.nbytes)
+        return rows, values.reshape(self.capacity, self.size)
+
+
+Place: TypeAlias = tuple[Rows, Array]
+"""Where a gradient lies in shared memory: how many rows there are, and then their numbers; and their values."""
+
+
+def spread(gradient: TableGradient, places: Sequence[Place]) -> None:
+    """Writes a gradient into places of which each is large enough for a shard, and all together for their sum."""
+    start = 0
+    for rows, values in places:
+        count = min(len(gradient.rows) - start, len(values))
+        rows[0] = count
+        rows[1 : 1 + count] = gradient.rows[start : start + count]
+        values[:count] = gradient.values[start : start + count]
+        start += count
+    assert start == len(gradient.rows), "more rows of a table than the shards can look up"  # noqa: S101
+
+
+def gathered(places: Sequence[Place]) -> TableGradient:
+    """What was spread over some places; without a copy, if it lies in the first."""
+    counts = [int(rows[0]) for rows, _ in places]
+    rows = [rows[1 : 1 + count] for (rows, _), count in zip(places, counts, strict=True)]
+    values = [values[:count] for (_, values), count in zip(places, counts, strict=True)]
+    if not any(counts[1:]):
+        return TableGradient(rows[0], values[0])
+    return TableGradient(np.concatenate(rows), np.concatenate(values))
