@@ -15,6 +15,7 @@ import grpc
 
 from chainrule.channel import open_channel
 from chainrule.errors import from_rpc_error
+from chainrule.modelupload import ModelUpload
 from chainrule.packing import Source, packed
 from chainrule.resources import DATASETS, JOBS, MODELS, bare_id, full_name
 from chainrule.transfer import Progress, Upload, column_groups, save_download
@@ -22,8 +23,9 @@ from chainrule.uploading import send_all
 from chainrule.v1 import dataset_service_pb2, model_service_pb2, training_service_pb2
 from chainrule.v1.dataset_service_pb2 import Dataset
 from chainrule.v1.dataset_service_pb2_grpc import DatasetServiceStub
-from chainrule.v1.model_service_pb2 import Model
+from chainrule.v1.model_service_pb2 import Model, UploadModelHeader
 from chainrule.v1.model_service_pb2_grpc import ModelServiceStub
+from chainrule.v1.network_pb2 import Network
 from chainrule.v1.training_job_pb2 import TrainingEvent, TrainingJob, TrainingJobSpec, TrainingProgress
 from chainrule.v1.training_service_pb2_grpc import TrainingServiceStub
 from chainrule.watching import watch
@@ -247,15 +249,52 @@ class Client:
                 return
             request.page_token = page.next_page_token
 
-    def download_model(self, name: str, path: Path) -> Path:
-        """Writes a model's safetensors file to `path`, or into it under the model's id if it is a folder.
+    def upload_model(
+        self,
+        source: Path | bytes,
+        model_id: str = "",
+        *,
+        network: Network | None = None,
+        input_shape: Sequence[int] = (),
+        input_column: str = "",
+        progress: Progress | None = None,
+    ) -> Model:
+        """Uploads a safetensors file, given by its path or as its bytes, and returns the model that it became.
+
+        Without an id the service makes one. A file that doesn't say of which network it has the parameters needs the
+        `network` and the shape of one input row. `progress` is called from another thread. Raises AlreadyExists if the
+        id is taken, InvalidRequest with a violation for every tensor that is wrong, OSError if it cannot be read.
+        """
+        header = UploadModelHeader(
+            model_id=bare_id(model_id), network=network, input_shape=input_shape, input_column=input_column
+        )
+        upload = ModelUpload(source, header, progress)
+        try:
+            return self._models.UploadModel(iter(upload), timeout=self._transfer_timeout(upload.size))
+        except grpc.RpcError as error:
+            if upload.failure is not None:
+                raise upload.failure from error
+            raise from_rpc_error(error, self.address) from error
+
+    def delete_model(self, name: str) -> None:
+        """Removes a model. Raises FailedPrecondition while its job is making it."""
+        request = model_service_pb2.DeleteModelRequest(name=full_name(MODELS, name))
+        self._call(self._models.DeleteModel, request)
+
+    def download_model(self, name: str, path: Path, *, onnx: bool = False) -> Path:
+        """Writes a model's file to `path`, or into it under the model's id if it is a folder.
+
+        It is a safetensors file, or, with `onnx`, an ONNX one, for runtimes that know nothing of Chainrule; raises
+        FailedPrecondition if a layer of the model can't be written so.
 
         The file appears complete and checked, or not at all. Returns where it is. Raises TransferError if what came is
         not what the model's description says, OSError if it cannot be written.
         """
         model = self.get_model(name)
-        target = path / f"{bare_id(model.name)}.safetensors" if path.is_dir() else path
-        request = model_service_pb2.DownloadModelRequest(name=model.name)
+        target = path / f"{bare_id(model.name)}.{'onnx' if onnx else 'safetensors'}" if path.is_dir() else path
+        request = model_service_pb2.DownloadModelRequest(
+            name=model.name, format=Model.ONNX if onnx else Model.SAFETENSORS
+        )
         stream = self._models.DownloadModel(request, timeout=self._transfer_timeout(model.size_bytes))
         try:
             save_download(model, stream, target)

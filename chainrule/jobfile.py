@@ -16,6 +16,7 @@ from google.protobuf import json_format
 from chainrule import jsonmapping
 from chainrule.errors import JobFileError, Violation
 from chainrule.resources import DATASETS, full_name
+from chainrule.v1.network_pb2 import Network
 from chainrule.v1.training_job_pb2 import TrainingJob, TrainingJobSpec
 
 MAX_BYTES = 1024 * 1024
@@ -51,6 +52,20 @@ def read_job_file(path: Path) -> JobFile:
         raise JobFileError(f"{path}: {error}") from error
     dataset_file = _resolve_dataset(path, spec)
     return JobFile(path, TrainingJob(display_name=display_name, spec=spec), dataset_file)
+
+
+def read_network_file(path: Path) -> Network:
+    """A network in a file of its own, such as ``layers: [...]``; or that of a job file. Raises JobFileError."""
+    content = _parse(path)
+    if isinstance(content, dict) and "network" in content:
+        content = content["network"]
+    headline = f"{path} has no network that can be read"
+    if wrong := list(jsonmapping.violations(content, Network.DESCRIPTOR)):
+        raise JobFileError(headline, wrong)
+    try:
+        return json_format.ParseDict(content, Network())
+    except (json_format.ParseError, ValueError, TypeError) as error:  # what the walk before did not foresee
+        raise JobFileError(f"{headline}: {error}") from error
 
 
 def _resolve_dataset(path: Path, spec: TrainingJobSpec) -> Path | None:

@@ -94,7 +94,8 @@ def column_groups(groups: Mapping[str, Sequence[str]] | None) -> list[ColumnGrou
 def save_download(model: Model, parts: Iterable[DownloadModelResponse], path: Path) -> None:
     """Writes a model's file to `path`: all of it, with the right checksum, or nothing.
 
-    Raises TransferError if what arrives is not what `model` describes, OSError if it cannot be written.
+    The first part says what the file is to be; where it doesn't, `model` does. Raises TransferError if something else
+    arrives, OSError if it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Next to its destination, so that the last step is a rename within one file system, which is atomic.
@@ -111,19 +112,22 @@ def save_download(model: Model, parts: Iterable[DownloadModelResponse], path: Pa
 
 def _receive(model: Model, parts: Iterable[DownloadModelResponse], file: BinaryIO) -> None:
     digest, size = hashlib.sha256(), 0
+    size_bytes, sha256 = model.size_bytes, model.sha256
     for part in parts:
+        if part.sha256:
+            size_bytes, sha256 = part.size_bytes, part.sha256
         if part.offset != size:
             raise TransferError(f"{model.name}: a part at byte {part.offset} came where byte {size} was due; try again")
         file.write(part.data)
         digest.update(part.data)
         size += len(part.data)
-        if size > model.size_bytes:
+        if size > size_bytes:
             break
-    if size != model.size_bytes:
-        raise TransferError(f"{model.name}: {size} bytes came instead of {model.size_bytes}; try again")
-    if digest.hexdigest() != model.sha256:
+    if size != size_bytes:
+        raise TransferError(f"{model.name}: {size} bytes came instead of {size_bytes}; try again")
+    if digest.hexdigest() != sha256:
         raise TransferError(
-            f"{model.name}: the file that came has SHA-256 {digest.hexdigest()}, not {model.sha256}; try again"
+            f"{model.name}: the file that came has SHA-256 {digest.hexdigest()}, not {sha256}; try again"
         )
 
 

@@ -37,7 +37,9 @@ from service.models.registry import Models
 from service.settings import Settings, host_and_port
 from service.training.runner import Runner
 from service.training.trainer import Policy
+from service.training.transfer import Transfer
 from service.wire.job import layers_json, spec_text
+from service.wire.network import model_network
 
 STOP_SECONDS = 30.0
 """How long running jobs have to write a checkpoint when the service stops."""
@@ -105,7 +107,9 @@ async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dic
         store = stack.enter_context(closing(JobStore(directory / "jobs.sqlite", spec_text())))
         jobs = Jobs(store)
         datasets, uploads, imports = _data(settings)
-        models = Models(directory / "models")
+        models = Models(directory / "models", settings.max_model_bytes)
+        transfer = Transfer(models, jobs, directory / "checkpoints", model_network)
+        transfer.sweep()
         policy = Policy(settings.checkpoint_seconds, settings.worker_wait_seconds)
         runner = Runner(jobs, datasets, models, cluster, policy, directory / "checkpoints", layers_json)
 
@@ -121,9 +125,9 @@ async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dic
         except OSError as error:
             raise Refused(f"can't listen at {settings.metrics_listen} for metrics: {error.strerror}") from error
 
-        training = TrainingServicer(jobs, datasets, cluster.room, scheduler.reason)
-        dataset_servicer = DatasetServicer(datasets, uploads, imports, jobs)
-        async with serving(settings.listen, training, dataset_servicer, ModelServicer(models)) as port:
+        training = TrainingServicer(jobs, datasets, transfer, cluster.room, scheduler.reason)
+        datasets_api = DatasetServicer(datasets, uploads, imports, jobs)
+        async with serving(settings.listen, training, datasets_api, ModelServicer(models, jobs)) as port:
             scheduler.start()
             try:
                 yield {

@@ -60,6 +60,7 @@ class Settings(BaseSettings):
         description="a folder, or the prefix of an object store such as s3://bucket/data, below which clients may have "
         "files imported; may be given several times (in the environment, as a JSON list)",
     )
+    max_model_bytes: int = Field(1 << 30, ge=1, description="the most an uploaded model may have")
     checkpoint_seconds: float = Field(10.0, ge=0, description="a checkpoint is due so long after the last one")
     worker_wait_seconds: float = Field(
         120.0, gt=0, description="how long a job without any worker waits for one to come back"

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,40 @@ class Slot:
 
 
 @dataclass(frozen=True)
+class Traits:
+    """How a layer takes part in the training, apart from what it computes."""
+
+    name: str = ""
+    """What it is called, so that it can be found in another network; "" for a layer without a name."""
+    frozen: bool = False
+    """Whether it stays as it is: it computes as in prediction, and neither learns nor follows what it sees."""
+    learning_rate_scale: float = 1.0
+    """What the learning rate is multiplied by for its parameters."""
+    fresh: bool = False
+    """Whether it starts anew in a job that starts from a model."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of the flat vector that changes in the same way throughout."""
+
+    start: int
+    stop: int
+    scale: float = 1.0
+    """What the learning rate is multiplied by."""
+    kept: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that changes row by row, apart from the vector."""
+
+    slot: Slot
+    scale: float = 1.0
+    """What the learning rate is multiplied by."""
+
+
+@dataclass(frozen=True)
 class Network:
     """Layers, and the shape of the rows that enter the first one."""
 
@@ -57,6 +91,8 @@ class Network:
     """For sequences of different lengths: a place in time all of whose numbers are this is no part of its row."""
     credit_assignment: CreditAssignment = CreditAssignment.BACKPROPAGATION
     """How errors come back from layer to layer while training."""
+    traits: tuple[Traits, ...] = ()
+    """Of each layer; or nothing, where no layer has any."""
 
     @cached_property
     def shapes(self) -> tuple[Shape, ...]:
@@ -94,16 +130,20 @@ class Network:
         return sum(slot.size for slot in self.slots if not slot.parameter.is_table)
 
     @cached_property
-    def tables(self) -> tuple[Slot, ...]:
-        """Where the tables lie, in the order of a gradient's tables."""
-        return tuple(slot for slot in self.slots if slot.parameter.is_table)
+    def tables(self) -> tuple[Table, ...]:
+        """The tables that change, in the order of a gradient's tables."""
+        return tuple(
+            Table(slot, self.traits_of(slot.layer).learning_rate_scale)
+            for slot in self.slots
+            if slot.parameter.is_table and not self.traits_of(slot.layer).frozen
+        )
 
     def rooms(self, rows: int) -> tuple[TableRoom, ...]:
         """How large the tables are, and what a gradient of up to so many rows of data can have of them."""
         return tuple(
-            TableRoom(vocabulary, size, min(vocabulary, rows * slot.parameter.lookups))
-            for slot in self.tables
-            for vocabulary, size in (slot.parameter.shape,)
+            TableRoom(vocabulary, size, min(vocabulary, rows * table.slot.parameter.lookups))
+            for table in self.tables
+            for vocabulary, size in (table.slot.parameter.shape,)
         )
 
     @cached_property
@@ -112,13 +152,43 @@ class Network:
         return sum(slot.size for slot in self.slots if not (slot.parameter.kept or slot.parameter.is_table))
 
     @cached_property
+    def segments(self) -> tuple[Segment, ...]:
+        """What of a gradient's vector changes, in its order: all but the parameters of frozen layers."""
+        segments: list[Segment] = []
+        for slot in self.slots:
+            traits, kept = self.traits_of(slot.layer), slot.parameter.kept
+            if traits.frozen or slot.parameter.is_table or not slot.size:
+                continue
+            scale = 1.0 if kept else traits.learning_rate_scale
+            start = slot.offset
+            if segments and (segments[-1].stop, segments[-1].scale, segments[-1].kept) == (start, scale, kept):
+                start = segments.pop().start
+            segments.append(Segment(start, slot.offset + slot.size, scale, kept))
+        return tuple(segments)
+
+    @property
+    def learns(self) -> bool:
+        """Whether there is anything to learn."""
+        return bool(self.tables) or any(not segment.kept for segment in self.segments)
+
+    def traits_of(self, layer: int) -> Traits:
+        """How a layer takes part in the training."""
+        return self.traits[layer] if self.traits else Traits()
+
+    @cached_property
+    def _frozen(self) -> tuple[slice, ...]:
+        """The places of a gradient's vector that don't change."""
+        ends = [0, *(end for segment in self.segments for end in (segment.start, segment.stop)), self.dense]
+        return tuple(slice(start, stop) for start, stop in zip(ends[::2], ends[1::2], strict=True) if start < stop)
+
+    @cached_property
     def feedback_shapes(self) -> Mapping[int, Shape]:
         """The shapes of the random matrices by which errors come back, by layer. Raises ShapeMismatch."""
         return feedback_shapes(self.credit_assignment, self.layers, self.shapes)
 
-    def __reduce__(self) -> tuple[type["Network"], tuple[tuple[Layer, ...], Shape, float | None, CreditAssignment]]:
+    def __reduce__(self) -> tuple[type["Network"], tuple[Any, ...]]:
         # Without what is kept at hand: views, and random matrices.
-        return Network, (self.layers, self.input_shape, self.padding, self.credit_assignment)
+        return Network, (self.layers, self.input_shape, self.padding, self.credit_assignment, self.traits)
 
     @cached_property
     def _kept(self) -> dict[int, tuple[Array, list[Params]]]:
@@ -157,36 +227,47 @@ class Network:
         Rows count as `weights` (rows,) say in what layers add to the loss, or else 1 each.
 
         Returns the outputs, what the layers add to the summed loss, and `backward(dy, gradient)`, which fills the flat
-        `gradient` (dense,) and returns those of the tables. It ends at the first layer with parameters.
+        `gradient` (dense,), with zeros where layers are frozen, and returns those of the tables. It ends at the first
+        layer that changes, so that frozen layers in front cost no backward.
         """
         context = Context(input_gradient=False, draw=draw, mask=self._mask(x), weights=weights)
         feedback = self._feedback(draw.seed, vector.dtype) if draw else {}
         backwards: list[Backward] = []
         for index, (layer, own) in enumerate(zip(self.layers, self.views(vector), strict=True)):
             is_needed = index > self._first and index not in feedback
-            x, back = layer.forward(own, x, context.inside(index, input_gradient=is_needed))
+            x, back = layer.forward(own, x, self._inside(context, index, is_needed))
             backwards.append(back)
         direct = self.credit_assignment is CreditAssignment.DIRECT_FEEDBACK_ALIGNMENT
 
         def backward(dy: Array, gradient: Array) -> tuple[TableGradient, ...]:
             error, grads = dy, list(self.views(gradient))
             collectors = [Collector() for _ in self.tables]
-            for slot, collector in zip(self.tables, collectors, strict=True):
-                grads[slot.layer] = {**grads[slot.layer], slot.key: cast("Array", collector)}
+            for table, collector in zip(self.tables, collectors, strict=True):
+                grads[table.slot.layer] = {**grads[table.slot.layer], table.slot.key: cast("Array", collector)}
             for index in range(len(self.layers) - 1, self._first - 1, -1):
                 dx = backwards[index](dy, grads[index])
                 if index in feedback:
                     source = (error if direct else dy).reshape(-1, len(feedback[index]))
                     dx = (source @ feedback[index]).reshape(-1, *self.shapes[index])
                 dy = dx
+            for part in self._frozen:
+                gradient[part] = 0
             return tuple(collector.get() for collector in collectors)
 
         return x, sum(context.penalties), backward
 
+    def _inside(self, context: Context, index: int, input_gradient: bool) -> Context:
+        """The context of a layer. A frozen one predicts while the others train."""
+        inside = context.inside(index, input_gradient=input_gradient)
+        if self.traits and self.traits[index].frozen:
+            inside.draw, inside.parameter_gradient = None, False
+        return inside
+
     @cached_property
     def _first(self) -> int:
-        """The number of the first layer with parameters: nothing needs to go back any further."""
-        return min((slot.layer for slot in self.slots), default=len(self.layers))
+        """The first layer with parameters that change, where the backward ends; the number of layers if none has."""
+        changing = (slot.layer for slot in self.slots if not self.traits_of(slot.layer).frozen)
+        return min(changing, default=len(self.layers))
 
     def _feedback(self, seed: int, dtype: np.dtype[np.floating]) -> Mapping[int, Array]:
         """The random matrices, drawn once and then kept at hand."""

@@ -1,24 +1,38 @@
-"""``chainrule models``: finds trained networks and fetches them."""
+"""``chainrule models``: finds trained networks, fetches them, brings and removes them."""
 
 from pathlib import Path
 
 import click
+import yaml
 
 from chainrule.cli.options import json_option, server_option
+from chainrule.cli.run import say
+from chainrule.cli.sending import upload_bar
 from chainrule.cli.table import print_table
 from chainrule.cli.text import as_dict, local_time, number, optional, percent, print_json, size
 from chainrule.client import Client
+from chainrule.jobfile import read_network_file
 from chainrule.resources import bare_id
 from chainrule.v1.model_service_pb2 import Model
 
 
+def _shape(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, ...]:
+    """``28,28,1`` as numbers."""
+    try:
+        return tuple(int(size) for size in value.split(",")) if value else ()
+    except ValueError:
+        raise click.BadParameter("must be whole numbers with commas between them, like 28,28,1") from None
+
+
 @click.group()
 def models() -> None:
-    """List trained networks and download them.
+    """List trained networks, download them, and bring others.
 
     \b
       chainrule models list
       chainrule models download NAME -o digits.safetensors
+      chainrule models download NAME --format onnx -o digits.onnx
+      chainrule models upload digits.safetensors --id digits
     """
 
 
@@ -42,19 +56,85 @@ def list_models(server: str, as_json: bool) -> None:
 
 @models.command()
 @click.argument("name")
+@server_option
+@json_option("the model")
+def show(name: str, server: str, as_json: bool) -> None:
+    """Show a model and its layers."""
+    with Client(server) as client:
+        model = as_dict(client.get_model(name))
+    if as_json:
+        print_json(model)
+    else:
+        click.echo(yaml.safe_dump(model, sort_keys=False), nl=False)
+
+
+@models.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--id", "model_id", default="", help="Lower-case letters, digits and hyphens. By default one is made.")
+@click.option(
+    "--network",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A YAML or JSON file with the layers, or a job file, for a FILE that doesn't say what it has parameters of.",
+)
+@click.option("--input-shape", callback=_shape, help="The shape of one input row, with --network: 64, or 28,28,1.")
+@click.option("--input-column", default="", help="The dataset's column that the model takes.")
+@server_option
+@json_option("the model")
+def upload(
+    file: Path,
+    model_id: str,
+    network: Path | None,
+    input_shape: tuple[int, ...],
+    input_column: str,
+    server: str,
+    as_json: bool,
+) -> None:
+    """Upload a safetensors file as a model. It is checked before it exists, and never changes."""
+    of = read_network_file(network) if network else None
+    with Client(server) as client, upload_bar() as progress:
+        model = client.upload_model(
+            file, model_id, network=of, input_shape=input_shape, input_column=input_column, progress=progress
+        )
+    if as_json:
+        print_json(as_dict(model))
+    else:
+        click.echo(f"{model.name}: {model.parameter_count:,} parameters")
+
+
+@models.command()
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@server_option
+def delete(names: tuple[str, ...], server: str) -> None:
+    """Remove models. Jobs that started from them go on."""
+    with Client(server) as client:
+        for name in names:
+            client.delete_model(name)
+            say(f"{name} deleted")
+
+
+@models.command()
+@click.argument("name")
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
     default=Path(),
-    help="The file to write, or the folder to write NAME.safetensors to. By default the current folder.",
+    help="The file to write, or the folder to write it to, as NAME.safetensors or NAME.onnx. By default here.",
+)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["safetensors", "onnx"]),
+    default="safetensors",
+    show_default=True,
+    help="Parameters by name, or a graph that other runtimes can run.",
 )
 @server_option
 @json_option("the model and the file's path")
-def download(name: str, output: Path, server: str, as_json: bool) -> None:
-    """Download a model as a safetensors file. Its checksum is verified before the file appears."""
+def download(name: str, output: Path, kind: str, server: str, as_json: bool) -> None:
+    """Download a model as a file. Its checksum is verified before the file appears."""
     with Client(server) as client:
-        path = client.download_model(name, output)
+        path = client.download_model(name, output, onnx=kind == "onnx")
         model = client.get_model(name)
     if as_json:
         print_json(as_dict(model) | {"path": str(path)})

@@ -8,9 +8,16 @@ import chainrule.v1.network_pb2
 import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
+import sys
 import typing
+
+if sys.version_info >= (3, 10):
+    import typing as typing_extensions
+else:
+    import typing_extensions
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
@@ -19,6 +26,33 @@ class Model(google.protobuf.message.Message):
     """A trained network."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class _Format:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _FormatEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[Model._Format.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        FORMAT_UNSPECIFIED: Model._Format.ValueType  # 0
+        """The same as SAFETENSORS."""
+        SAFETENSORS: Model._Format.ValueType  # 1
+        """A tensor for every parameter, the network in the metadata."""
+        ONNX: Model._Format.ValueType  # 2
+        """The network as a graph of operators, for runtimes that know nothing of Chainrule. It takes rows in single
+        precision under the name of the input column and gives "output", which for classes are logits.
+        """
+
+    class Format(_Format, metaclass=_FormatEnumTypeWrapper):
+        """What kind of file a model is written into."""
+
+    FORMAT_UNSPECIFIED: Model.Format.ValueType  # 0
+    """The same as SAFETENSORS."""
+    SAFETENSORS: Model.Format.ValueType  # 1
+    """A tensor for every parameter, the network in the metadata."""
+    ONNX: Model.Format.ValueType  # 2
+    """The network as a graph of operators, for runtimes that know nothing of Chainrule. It takes rows in single
+    precision under the name of the input column and gives "output", which for classes are logits.
+    """
 
     @typing.final
     class ValidationScoresEntry(google.protobuf.message.Message):
@@ -48,10 +82,11 @@ class Model(google.protobuf.message.Message):
     SHA256_FIELD_NUMBER: builtins.int
     CREATE_TIME_FIELD_NUMBER: builtins.int
     VALIDATION_SCORES_FIELD_NUMBER: builtins.int
+    INPUT_COLUMN_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The resource name, "models/<id>"."""
     training_job: builtins.str
-    """The job that made it, "jobs/<id>"."""
+    """The job that made it, "jobs/<id>"; empty if it was uploaded."""
     parameter_count: builtins.int
     """How many parameters it has."""
     parameters_sha256: builtins.str
@@ -66,6 +101,8 @@ class Model(google.protobuf.message.Message):
     """The size of its file in bytes."""
     sha256: builtins.str
     """SHA-256 of its file, in hexadecimal."""
+    input_column: builtins.str
+    """The dataset's column that it was trained on."""
     @property
     def network(self) -> chainrule.v1.network_pb2.Network:
         """Its layers."""
@@ -97,9 +134,10 @@ class Model(google.protobuf.message.Message):
         sha256: builtins.str = ...,
         create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         validation_scores: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
+        input_column: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "create_time", b"create_time", "network", b"network", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "create_time", b"create_time", "input_shape", b"input_shape", "name", b"name", "network", b"network", "parameter_count", b"parameter_count", "parameters_sha256", b"parameters_sha256", "sha256", b"sha256", "size_bytes", b"size_bytes", "training_job", b"training_job", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss", "validation_scores", b"validation_scores"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "create_time", b"create_time", "input_column", b"input_column", "input_shape", b"input_shape", "name", b"name", "network", b"network", "parameter_count", b"parameter_count", "parameters_sha256", b"parameters_sha256", "sha256", b"sha256", "size_bytes", b"size_bytes", "training_job", b"training_job", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss", "validation_scores", b"validation_scores"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_validation_accuracy", b"_validation_accuracy"]) -> typing.Literal["validation_accuracy"] | None: ...
     @typing.overload
@@ -178,14 +216,18 @@ class DownloadModelRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     NAME_FIELD_NUMBER: builtins.int
+    FORMAT_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The model's resource name, "models/<id>"."""
+    format: global___Model.Format.ValueType
+    """What to send. Default: the safetensors file."""
     def __init__(
         self,
         *,
         name: builtins.str = ...,
+        format: global___Model.Format.ValueType = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["name", b"name"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["format", b"format", "name", b"name"]) -> None: ...
 
 global___DownloadModelRequest = DownloadModelRequest
 
@@ -197,10 +239,113 @@ class DownloadModelResponse(google.protobuf.message.Message):
 
     OFFSET_FIELD_NUMBER: builtins.int
     DATA_FIELD_NUMBER: builtins.int
+    SIZE_BYTES_FIELD_NUMBER: builtins.int
+    SHA256_FIELD_NUMBER: builtins.int
     offset: builtins.int
     """Where in the file the part begins."""
     data: builtins.bytes
     """The bytes, at most 1 MiB."""
+    size_bytes: builtins.int
+    """The size of the whole file in bytes. In the first message."""
+    sha256: builtins.str
+    """SHA-256 of the whole file, in hexadecimal. In the first message."""
+    def __init__(
+        self,
+        *,
+        offset: builtins.int = ...,
+        data: builtins.bytes = ...,
+        size_bytes: builtins.int = ...,
+        sha256: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["data", b"data", "offset", b"offset", "sha256", b"sha256", "size_bytes", b"size_bytes"]) -> None: ...
+
+global___DownloadModelResponse = DownloadModelResponse
+
+@typing.final
+class UploadModelRequest(google.protobuf.message.Message):
+    """One message of UploadModel's stream."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: builtins.int
+    CHUNK_FIELD_NUMBER: builtins.int
+    @property
+    def header(self) -> global___UploadModelHeader:
+        """What comes."""
+
+    @property
+    def chunk(self) -> global___ModelChunk:
+        """The next part of the file."""
+
+    def __init__(
+        self,
+        *,
+        header: global___UploadModelHeader | None = ...,
+        chunk: global___ModelChunk | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["chunk", b"chunk", "header", b"header", "payload", b"payload"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["chunk", b"chunk", "header", b"header", "payload", b"payload"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["payload", b"payload"]) -> typing.Literal["header", "chunk"] | None: ...
+
+global___UploadModelRequest = UploadModelRequest
+
+@typing.final
+class UploadModelHeader(google.protobuf.message.Message):
+    """What a client says of a model before its file."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODEL_ID_FIELD_NUMBER: builtins.int
+    SIZE_BYTES_FIELD_NUMBER: builtins.int
+    SHA256_FIELD_NUMBER: builtins.int
+    NETWORK_FIELD_NUMBER: builtins.int
+    INPUT_SHAPE_FIELD_NUMBER: builtins.int
+    INPUT_COLUMN_FIELD_NUMBER: builtins.int
+    model_id: builtins.str
+    """The id it is to have: 1 to 63 lower-case letters, digits and hyphens, beginning with a letter. Default: one is made."""
+    size_bytes: builtins.int
+    """The size of the safetensors file in bytes."""
+    sha256: builtins.str
+    """SHA-256 of the file, in hexadecimal."""
+    input_column: builtins.str
+    """The dataset's column that it takes. Default: what the file's metadata says, or "x"."""
+    @property
+    def network(self) -> chainrule.v1.network_pb2.Network:
+        """The network, for a file that has none in its metadata. Its tensors are named "layers.<index>.<parameter>", of type
+        F32, F64, F16 or BF16.
+        """
+
+    @property
+    def input_shape(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """The shape of one input row, with `network`."""
+
+    def __init__(
+        self,
+        *,
+        model_id: builtins.str = ...,
+        size_bytes: builtins.int = ...,
+        sha256: builtins.str = ...,
+        network: chainrule.v1.network_pb2.Network | None = ...,
+        input_shape: collections.abc.Iterable[builtins.int] | None = ...,
+        input_column: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["network", b"network"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["input_column", b"input_column", "input_shape", b"input_shape", "model_id", b"model_id", "network", b"network", "sha256", b"sha256", "size_bytes", b"size_bytes"]) -> None: ...
+
+global___UploadModelHeader = UploadModelHeader
+
+@typing.final
+class ModelChunk(google.protobuf.message.Message):
+    """A part of an uploaded file."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OFFSET_FIELD_NUMBER: builtins.int
+    DATA_FIELD_NUMBER: builtins.int
+    offset: builtins.int
+    """Where in the file the part begins: where the one before ended."""
+    data: builtins.bytes
+    """The bytes."""
     def __init__(
         self,
         *,
@@ -209,4 +354,22 @@ class DownloadModelResponse(google.protobuf.message.Message):
     ) -> None: ...
     def ClearField(self, field_name: typing.Literal["data", b"data", "offset", b"offset"]) -> None: ...
 
-global___DownloadModelResponse = DownloadModelResponse
+global___ModelChunk = ModelChunk
+
+@typing.final
+class DeleteModelRequest(google.protobuf.message.Message):
+    """The request of DeleteModel."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """The model's resource name, "models/<id>"."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name"]) -> None: ...
+
+global___DeleteModelRequest = DeleteModelRequest

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from chainrule.v1 import model_service_pb2 as chainrule_dot_v1_dot_model__service__pb2
+from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 
 GRPC_GENERATED_VERSION = '1.73.1'
 GRPC_VERSION = grpc.__version__
@@ -50,6 +51,16 @@ class ModelServiceStub(object):
                 request_serializer=chainrule_dot_v1_dot_model__service__pb2.DownloadModelRequest.SerializeToString,
                 response_deserializer=chainrule_dot_v1_dot_model__service__pb2.DownloadModelResponse.FromString,
                 _registered_method=True)
+        self.UploadModel = channel.stream_unary(
+                '/chainrule.v1.ModelService/UploadModel',
+                request_serializer=chainrule_dot_v1_dot_model__service__pb2.UploadModelRequest.SerializeToString,
+                response_deserializer=chainrule_dot_v1_dot_model__service__pb2.Model.FromString,
+                _registered_method=True)
+        self.DeleteModel = channel.unary_unary(
+                '/chainrule.v1.ModelService/DeleteModel',
+                request_serializer=chainrule_dot_v1_dot_model__service__pb2.DeleteModelRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer(object):
@@ -71,7 +82,22 @@ class ModelServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DownloadModel(self, request, context):
-        """Sends a model's file in chunks: one safetensors file with a tensor for every parameter.
+        """Sends a model's file in chunks: by default one safetensors file with a tensor for every parameter.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UploadModel(self, request_iterator, context):
+        """Keeps a model that was trained elsewhere: a header, then its safetensors file in chunks. The model exists once the
+        answer is there, whole and checked, or not at all.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteModel(self, request, context):
+        """Removes a model. Jobs that started from it have a copy of what they took.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -94,6 +120,16 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.DownloadModel,
                     request_deserializer=chainrule_dot_v1_dot_model__service__pb2.DownloadModelRequest.FromString,
                     response_serializer=chainrule_dot_v1_dot_model__service__pb2.DownloadModelResponse.SerializeToString,
+            ),
+            'UploadModel': grpc.stream_unary_rpc_method_handler(
+                    servicer.UploadModel,
+                    request_deserializer=chainrule_dot_v1_dot_model__service__pb2.UploadModelRequest.FromString,
+                    response_serializer=chainrule_dot_v1_dot_model__service__pb2.Model.SerializeToString,
+            ),
+            'DeleteModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteModel,
+                    request_deserializer=chainrule_dot_v1_dot_model__service__pb2.DeleteModelRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -178,6 +214,60 @@ class ModelService(object):
             '/chainrule.v1.ModelService/DownloadModel',
             chainrule_dot_v1_dot_model__service__pb2.DownloadModelRequest.SerializeToString,
             chainrule_dot_v1_dot_model__service__pb2.DownloadModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UploadModel(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/chainrule.v1.ModelService/UploadModel',
+            chainrule_dot_v1_dot_model__service__pb2.UploadModelRequest.SerializeToString,
+            chainrule_dot_v1_dot_model__service__pb2.Model.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/chainrule.v1.ModelService/DeleteModel',
+            chainrule_dot_v1_dot_model__service__pb2.DeleteModelRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,6 +6,7 @@ Models: trained networks."""
 import abc
 import chainrule.v1.model_service_pb2
 import collections.abc
+import google.protobuf.empty_pb2
 import grpc
 import grpc.aio
 import typing
@@ -37,7 +38,21 @@ class ModelServiceStub:
         chainrule.v1.model_service_pb2.DownloadModelRequest,
         chainrule.v1.model_service_pb2.DownloadModelResponse,
     ]
-    """Sends a model's file in chunks: one safetensors file with a tensor for every parameter."""
+    """Sends a model's file in chunks: by default one safetensors file with a tensor for every parameter."""
+
+    UploadModel: grpc.StreamUnaryMultiCallable[
+        chainrule.v1.model_service_pb2.UploadModelRequest,
+        chainrule.v1.model_service_pb2.Model,
+    ]
+    """Keeps a model that was trained elsewhere: a header, then its safetensors file in chunks. The model exists once the
+    answer is there, whole and checked, or not at all.
+    """
+
+    DeleteModel: grpc.UnaryUnaryMultiCallable[
+        chainrule.v1.model_service_pb2.DeleteModelRequest,
+        google.protobuf.empty_pb2.Empty,
+    ]
+    """Removes a model. Jobs that started from it have a copy of what they took."""
 
 class ModelServiceAsyncStub:
     """Keeps what jobs made."""
@@ -58,7 +73,21 @@ class ModelServiceAsyncStub:
         chainrule.v1.model_service_pb2.DownloadModelRequest,
         chainrule.v1.model_service_pb2.DownloadModelResponse,
     ]
-    """Sends a model's file in chunks: one safetensors file with a tensor for every parameter."""
+    """Sends a model's file in chunks: by default one safetensors file with a tensor for every parameter."""
+
+    UploadModel: grpc.aio.StreamUnaryMultiCallable[
+        chainrule.v1.model_service_pb2.UploadModelRequest,
+        chainrule.v1.model_service_pb2.Model,
+    ]
+    """Keeps a model that was trained elsewhere: a header, then its safetensors file in chunks. The model exists once the
+    answer is there, whole and checked, or not at all.
+    """
+
+    DeleteModel: grpc.aio.UnaryUnaryMultiCallable[
+        chainrule.v1.model_service_pb2.DeleteModelRequest,
+        google.protobuf.empty_pb2.Empty,
+    ]
+    """Removes a model. Jobs that started from it have a copy of what they took."""
 
 class ModelServiceServicer(metaclass=abc.ABCMeta):
     """Keeps what jobs made."""
@@ -85,6 +114,24 @@ class ModelServiceServicer(metaclass=abc.ABCMeta):
         request: chainrule.v1.model_service_pb2.DownloadModelRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[chainrule.v1.model_service_pb2.DownloadModelResponse], collections.abc.AsyncIterator[chainrule.v1.model_service_pb2.DownloadModelResponse]]:
-        """Sends a model's file in chunks: one safetensors file with a tensor for every parameter."""
+        """Sends a model's file in chunks: by default one safetensors file with a tensor for every parameter."""
+
+    @abc.abstractmethod
+    def UploadModel(
+        self,
+        request_iterator: _MaybeAsyncIterator[chainrule.v1.model_service_pb2.UploadModelRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[chainrule.v1.model_service_pb2.Model, collections.abc.Awaitable[chainrule.v1.model_service_pb2.Model]]:
+        """Keeps a model that was trained elsewhere: a header, then its safetensors file in chunks. The model exists once the
+        answer is there, whole and checked, or not at all.
+        """
+
+    @abc.abstractmethod
+    def DeleteModel(
+        self,
+        request: chainrule.v1.model_service_pb2.DeleteModelRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[google.protobuf.empty_pb2.Empty, collections.abc.Awaitable[google.protobuf.empty_pb2.Empty]]:
+        """Removes a model. Jobs that started from it have a copy of what they took."""
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

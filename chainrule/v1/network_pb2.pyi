@@ -91,6 +91,21 @@ class Layer(google.protobuf.message.Message):
     RESHAPE_FIELD_NUMBER: builtins.int
     RESCALE_FIELD_NUMBER: builtins.int
     EMBEDDING_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    FROZEN_FIELD_NUMBER: builtins.int
+    LEARNING_RATE_SCALE_FIELD_NUMBER: builtins.int
+    FRESH_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """A name by which the layer is found in a model that a job starts from, unique in its network: 1 to 63 lower-case
+    letters, digits, dots, hyphens and underscores. This and the following fields are for the layers of a network,
+    not for those within other layers, which take part as the layer around them does.
+    """
+    frozen: builtins.bool
+    """Whether the layer stays as it is: it computes as in prediction, and neither learns nor follows what it sees."""
+    learning_rate_scale: builtins.float
+    """What the learning rate is multiplied by for its parameters, 0.000001 to 1,000,000. Default 1."""
+    fresh: builtins.bool
+    """Whether it starts anew although the job starts from a model that has such a layer."""
     @property
     def dense(self) -> global___Dense:
         """y = x W + b."""
@@ -269,9 +284,16 @@ class Layer(google.protobuf.message.Message):
         reshape: chainrule.v1.convolution_pb2.Reshape | None = ...,
         rescale: chainrule.v1.convolution_pb2.Rescale | None = ...,
         embedding: chainrule.v1.embedding_pb2.Embedding | None = ...,
+        name: builtins.str = ...,
+        frozen: builtins.bool = ...,
+        learning_rate_scale: builtins.float | None = ...,
+        fresh: builtins.bool = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["batch_norm", b"batch_norm", "concatenate", b"concatenate", "conv1d", b"conv1d", "conv1d_transpose", b"conv1d_transpose", "conv2d", b"conv2d", "conv2d_transpose", b"conv2d_transpose", "dense", b"dense", "dropout", b"dropout", "elu", b"elu", "embedding", b"embedding", "flatten", b"flatten", "gaussian_latent", b"gaussian_latent", "gaussian_noise", b"gaussian_noise", "gelu", b"gelu", "global_pool", b"global_pool", "group_norm", b"group_norm", "gru", b"gru", "kind", b"kind", "layer_norm", b"layer_norm", "leaky_relu", b"leaky_relu", "lstm", b"lstm", "multi_head_attention", b"multi_head_attention", "pool1d", b"pool1d", "pool2d", b"pool2d", "positional_encoding", b"positional_encoding", "quantum", b"quantum", "relu", b"relu", "rescale", b"rescale", "reshape", b"reshape", "residual", b"residual", "sigmoid", b"sigmoid", "silu", b"silu", "simple_rnn", b"simple_rnn", "softmax", b"softmax", "softplus", b"softplus", "tanh", b"tanh"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["batch_norm", b"batch_norm", "concatenate", b"concatenate", "conv1d", b"conv1d", "conv1d_transpose", b"conv1d_transpose", "conv2d", b"conv2d", "conv2d_transpose", b"conv2d_transpose", "dense", b"dense", "dropout", b"dropout", "elu", b"elu", "embedding", b"embedding", "flatten", b"flatten", "gaussian_latent", b"gaussian_latent", "gaussian_noise", b"gaussian_noise", "gelu", b"gelu", "global_pool", b"global_pool", "group_norm", b"group_norm", "gru", b"gru", "kind", b"kind", "layer_norm", b"layer_norm", "leaky_relu", b"leaky_relu", "lstm", b"lstm", "multi_head_attention", b"multi_head_attention", "pool1d", b"pool1d", "pool2d", b"pool2d", "positional_encoding", b"positional_encoding", "quantum", b"quantum", "relu", b"relu", "rescale", b"rescale", "reshape", b"reshape", "residual", b"residual", "sigmoid", b"sigmoid", "silu", b"silu", "simple_rnn", b"simple_rnn", "softmax", b"softmax", "softplus", b"softplus", "tanh", b"tanh"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_learning_rate_scale", b"_learning_rate_scale", "batch_norm", b"batch_norm", "concatenate", b"concatenate", "conv1d", b"conv1d", "conv1d_transpose", b"conv1d_transpose", "conv2d", b"conv2d", "conv2d_transpose", b"conv2d_transpose", "dense", b"dense", "dropout", b"dropout", "elu", b"elu", "embedding", b"embedding", "flatten", b"flatten", "gaussian_latent", b"gaussian_latent", "gaussian_noise", b"gaussian_noise", "gelu", b"gelu", "global_pool", b"global_pool", "group_norm", b"group_norm", "gru", b"gru", "kind", b"kind", "layer_norm", b"layer_norm", "leaky_relu", b"leaky_relu", "learning_rate_scale", b"learning_rate_scale", "lstm", b"lstm", "multi_head_attention", b"multi_head_attention", "pool1d", b"pool1d", "pool2d", b"pool2d", "positional_encoding", b"positional_encoding", "quantum", b"quantum", "relu", b"relu", "rescale", b"rescale", "reshape", b"reshape", "residual", b"residual", "sigmoid", b"sigmoid", "silu", b"silu", "simple_rnn", b"simple_rnn", "softmax", b"softmax", "softplus", b"softplus", "tanh", b"tanh"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_learning_rate_scale", b"_learning_rate_scale", "batch_norm", b"batch_norm", "concatenate", b"concatenate", "conv1d", b"conv1d", "conv1d_transpose", b"conv1d_transpose", "conv2d", b"conv2d", "conv2d_transpose", b"conv2d_transpose", "dense", b"dense", "dropout", b"dropout", "elu", b"elu", "embedding", b"embedding", "flatten", b"flatten", "fresh", b"fresh", "frozen", b"frozen", "gaussian_latent", b"gaussian_latent", "gaussian_noise", b"gaussian_noise", "gelu", b"gelu", "global_pool", b"global_pool", "group_norm", b"group_norm", "gru", b"gru", "kind", b"kind", "layer_norm", b"layer_norm", "leaky_relu", b"leaky_relu", "learning_rate_scale", b"learning_rate_scale", "lstm", b"lstm", "multi_head_attention", b"multi_head_attention", "name", b"name", "pool1d", b"pool1d", "pool2d", b"pool2d", "positional_encoding", b"positional_encoding", "quantum", b"quantum", "relu", b"relu", "rescale", b"rescale", "reshape", b"reshape", "residual", b"residual", "sigmoid", b"sigmoid", "silu", b"silu", "simple_rnn", b"simple_rnn", "softmax", b"softmax", "softplus", b"softplus", "tanh", b"tanh"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_learning_rate_scale", b"_learning_rate_scale"]) -> typing.Literal["learning_rate_scale"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["dense", "relu", "tanh", "sigmoid", "dropout", "residual", "concatenate", "leaky_relu", "elu", "gelu", "silu", "softplus", "softmax", "batch_norm", "layer_norm", "group_norm", "gaussian_noise", "gaussian_latent", "quantum", "simple_rnn", "lstm", "gru", "multi_head_attention", "positional_encoding", "conv1d", "conv2d", "conv1d_transpose", "conv2d_transpose", "pool1d", "pool2d", "global_pool", "flatten", "reshape", "rescale", "embedding"] | None: ...
 
 global___Layer = Layer

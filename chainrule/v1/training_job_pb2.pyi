@@ -252,6 +252,7 @@ class TrainingJobSpec(google.protobuf.message.Message):
     CREDIT_ASSIGNMENT_FIELD_NUMBER: builtins.int
     EARLY_STOPPING_FIELD_NUMBER: builtins.int
     PRECISION_FIELD_NUMBER: builtins.int
+    INITIAL_MODEL_FIELD_NUMBER: builtins.int
     epochs: builtins.int
     """How often every training row is used, 1 to 1,000,000. Default 10."""
     batch_size: builtins.int
@@ -282,6 +283,12 @@ class TrainingJobSpec(google.protobuf.message.Message):
     """How errors come back from layer to layer. Default: BACKPROPAGATION."""
     precision: global___TrainingJobSpec.Precision.ValueType
     """What parameters, gradients and all between them are computed and kept in. Default FLOAT32."""
+    initial_model: builtins.str
+    """A model to start from, "models/<id>". A layer with a name takes the parameters of the model's layer of that name, a
+    layer without one those of the model's layer at the same place, if there is one and `fresh` isn't set; they must be
+    of the same kind and shape, and at least one must be taken. The job keeps a copy, so that the model may be deleted
+    once the job is created. Default: every layer starts anew.
+    """
     @property
     def data(self) -> chainrule.v1.training_data_pb2.TrainingData:
         """The rows to learn from. Required."""
@@ -326,9 +333,10 @@ class TrainingJobSpec(google.protobuf.message.Message):
         credit_assignment: global___TrainingJobSpec.CreditAssignment.ValueType = ...,
         early_stopping: chainrule.v1.optimizer_pb2.EarlyStopping | None = ...,
         precision: global___TrainingJobSpec.Precision.ValueType = ...,
+        initial_model: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_max_workers", b"_max_workers", "_min_workers", b"_min_workers", "_seed", b"_seed", "_shards", b"_shards", "_workers", b"_workers", "batch_size", b"batch_size", "checkpoints", b"checkpoints", "data", b"data", "early_stopping", b"early_stopping", "epochs", b"epochs", "loss", b"loss", "max_workers", b"max_workers", "min_workers", b"min_workers", "network", b"network", "optimizer", b"optimizer", "seed", b"seed", "shards", b"shards", "workers", b"workers"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_max_workers", b"_max_workers", "_min_workers", b"_min_workers", "_seed", b"_seed", "_shards", b"_shards", "_workers", b"_workers", "batch_size", b"batch_size", "checkpoints", b"checkpoints", "credit_assignment", b"credit_assignment", "data", b"data", "early_stopping", b"early_stopping", "epochs", b"epochs", "loss", b"loss", "max_workers", b"max_workers", "min_workers", b"min_workers", "network", b"network", "on_divergence", b"on_divergence", "optimizer", b"optimizer", "precision", b"precision", "priority", b"priority", "seed", b"seed", "shards", b"shards", "workers", b"workers"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_max_workers", b"_max_workers", "_min_workers", b"_min_workers", "_seed", b"_seed", "_shards", b"_shards", "_workers", b"_workers", "batch_size", b"batch_size", "checkpoints", b"checkpoints", "credit_assignment", b"credit_assignment", "data", b"data", "early_stopping", b"early_stopping", "epochs", b"epochs", "initial_model", b"initial_model", "loss", b"loss", "max_workers", b"max_workers", "min_workers", b"min_workers", "network", b"network", "on_divergence", b"on_divergence", "optimizer", b"optimizer", "precision", b"precision", "priority", b"priority", "seed", b"seed", "shards", b"shards", "workers", b"workers"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_batch_size", b"_batch_size"]) -> typing.Literal["batch_size"] | None: ...
     @typing.overload

@@ -1,21 +1,35 @@
 """ModelService."""
 
 import asyncio
+import hashlib
+import io
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+from google.protobuf.empty_pb2 import Empty
 
 from chainrule.v1 import model_service_pb2 as pb
 from chainrule.v1 import model_service_pb2_grpc as stubs
 from service.api.paging import page
-from service.models.registry import Model, Models
-from service.wire.names import require_name
+from service.api.streams import next_message
+from service.errors import AlreadyExists, FailedPrecondition, InvalidArgument, ResourceExhausted, Violations
+from service.jobs.jobs import Jobs, new_id
+from service.models.files import ModelFile
+from service.models.incoming import Incoming
+from service.models.onnx.export import export
+from service.models.registry import Model, Models, cut
+from service.wire.model import described_network, input_column
+from service.wire.names import require_id, require_name
+from service.wire.network import model_json, model_network
 from service.wire.resources import model_message
 
 
 class ModelServicer(stubs.ModelServiceServicer):
     """Models over gRPC."""
 
-    def __init__(self, models: Models) -> None:
+    def __init__(self, models: Models, jobs: Jobs) -> None:
         self._models = models
+        self._jobs = jobs
 
     async def GetModel(self, request: pb.GetModelRequest, context: object) -> pb.Model:  # noqa: ARG002, N802
         return model_message(self._models.get(require_name(request.name, "models")))
@@ -30,9 +44,83 @@ class ModelServicer(stubs.ModelServiceServicer):
         request: pb.DownloadModelRequest,
         context: object,  # noqa: ARG002
     ) -> AsyncIterator[pb.DownloadModelResponse]:
-        chunks = self._models.chunks(require_name(request.name, "models"))
+        model = self._models.get(require_name(request.name, "models"))
+        if request.format not in pb.Model.Format.values():
+            raise InvalidArgument.of("format", f"has the unknown value {request.format}; SAFETENSORS or ONNX")
+        if request.format == pb.Model.ONNX:
+            data = await asyncio.to_thread(self._onnx, model)
+            chunks, size_bytes, sha256 = cut(io.BytesIO(data)), len(data), hashlib.sha256(data).hexdigest()
+        else:
+            chunks, size_bytes, sha256 = self._models.chunks(model.id), model.size_bytes, model.sha256
         while chunk := await asyncio.to_thread(next, chunks, None):
-            yield pb.DownloadModelResponse(offset=chunk[0], data=chunk[1])
+            offset, data = chunk
+            message = pb.DownloadModelResponse(offset=offset, data=data)
+            if offset == 0:
+                message.size_bytes, message.sha256 = size_bytes, sha256
+            yield message
+
+    async def UploadModel(self, request: AsyncIterator[pb.UploadModelRequest], context: object) -> pb.Model:  # noqa: ARG002, N802
+        messages = aiter(request)
+        first = await next_message(messages)
+        if first is None or not first.HasField("header"):
+            raise InvalidArgument.of("payload", "must begin with a header")
+        header = first.header
+        model_id = await asyncio.to_thread(self._check, header)
+        with self._models.receive(header.size_bytes) as upload:
+            while message := await next_message(messages):
+                if not message.HasField("chunk"):
+                    raise InvalidArgument.of("payload", "must be a chunk; the header comes once, and first")
+                await asyncio.to_thread(upload.write, message.chunk.offset, message.chunk.data)
+            model = await asyncio.to_thread(self._add, model_id, header, upload)
+        return model_message(model)
+
+    async def DeleteModel(self, request: pb.DeleteModelRequest, context: object) -> Empty:  # noqa: ARG002, N802
+        model_id = require_name(request.name, "models")
+        if self._jobs.has(model_id) and not self._jobs.get(model_id).has_ended:
+            raise FailedPrecondition(
+                f"jobs/{model_id} is just making {request.name}; cancel that first, or wait for its end",
+                reason="MODEL_IN_USE",
+            )
+        await asyncio.to_thread(self._models.delete, model_id)
+        return Empty()
+
+    def _onnx(self, model: Model) -> bytes:
+        network = model_network(model.layers_json, model.input_shape)
+        return export(network, self._models.parameters(model.id, network), model.input_column)
+
+    def _check(self, header: pb.UploadModelHeader) -> str:
+        """The id that the model is to have. Raises what is wrong with the header."""
+        model_id = require_id(header.model_id, "header.model_id") if header.model_id else new_id()
+        violations = Violations()
+        if header.size_bytes < 1:
+            violations.add("header.size_bytes", f"is {header.size_bytes}; must be the file's size, above 0")
+        if len(header.sha256) != 64 or not set(header.sha256.lower()) <= set("0123456789abcdef"):
+            violations.add("header.sha256", "must be the file's SHA-256: 64 hexadecimal digits")
+        if header.HasField("network"):
+            described_network(header, {})
+        elif header.input_shape:
+            violations.add("header.network", "is missing; input_shape comes with the network")
+        violations.raise_any()
+        if header.size_bytes > self._models.most_bytes:
+            raise ResourceExhausted(
+                f"the file has {header.size_bytes:,} bytes; a model may have {self._models.most_bytes:,}",
+                reason="MODEL_TOO_LARGE",
+            )
+        if self._jobs.has(model_id):
+            raise AlreadyExists(
+                f"models/{model_id} is the model of jobs/{model_id}; choose another id", reason="MODEL_EXISTS"
+            )
+        self._models.check_free(model_id)
+        return model_id
+
+    def _add(self, model_id: str, header: pb.UploadModelHeader, upload: Incoming) -> Model:
+        upload.finish(header.sha256)
+        file = ModelFile(upload.path)
+        network = described_network(header, file.metadata)
+        column = input_column(header, file.metadata)
+        params = file.parameters(network)
+        layers = model_json(network.layers, network.padding, network.traits)
+        return self._models.add_uploaded(model_id, network, layers, params, datetime.now(UTC), column)
 
 
 def _creation(model: Model) -> str:

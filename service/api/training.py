@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 
 from google.protobuf.empty_pb2 import Empty
@@ -15,13 +15,15 @@ from service.cluster.cluster import Room
 from service.data.datasets import Dataset, Datasets
 from service.errors import InvalidArgument, NotFound, Unavailable, Violations
 from service.jobs.job import Job, Queued
-from service.jobs.jobs import Jobs
+from service.jobs.jobs import Jobs, new_id
 from service.jobs.spec import JobSpec
 from service.training.tables import check_lengths
 from service.training.task import make_task, memory_bytes, remark, shuffle_window
+from service.training.transfer import Transfer
 from service.wire.job import event_message, job_message, progress_message
 from service.wire.names import require_name
 from service.wire.spec import parse_spec, spec_message
+from worker.arrays import Array
 
 LONGEST_TEXT = 100
 EVENTS_AT_ONCE = 500
@@ -31,10 +33,18 @@ PROGRESS_SECONDS = 0.25
 class TrainingServicer(stubs.TrainingServiceServicer):
     """Training jobs over gRPC."""
 
-    def __init__(self, jobs: Jobs, datasets: Datasets, room: Callable[[], Room], waiting: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        jobs: Jobs,
+        datasets: Datasets,
+        transfer: Transfer,
+        room: Callable[[], Room],
+        waiting: Callable[[str], str],
+    ) -> None:
         """`room` tells what the cluster has room for; `waiting`, why a queued job waits."""
         self._jobs = jobs
         self._datasets = datasets
+        self._transfer = transfer
         self._room = room
         self._waiting = waiting
         self._stopping = False
@@ -120,13 +130,19 @@ class TrainingServicer(stubs.TrainingServiceServicer):
         # Asked before whether the job could run now: the first request has settled that, and data may be gone since.
         if not request.validate_only and (made := self._jobs.requested(spec, asked.display_name, request.request_id)):
             return self._message(made)
-        spec, rows, remarked = self._feasible(spec)
+        spec, rows, remarked, taken = self._feasible(spec)
         if request.validate_only:
             return job_pb.TrainingJob(display_name=asked.display_name, spec=spec_message(spec))
-        return self._message(self._jobs.create(spec, rows, asked.display_name, request.request_id, remarked))
+        job_id = new_id()
+        with self._transfer.kept(job_id, taken):  # before there is a job, so that there is none without them
+            return self._message(
+                self._jobs.create(spec, rows, asked.display_name, request.request_id, remarked, job_id)
+            )
 
-    def _feasible(self, spec: JobSpec) -> tuple[JobSpec, int, str]:
-        """Checks whether the job could run here. Returns it complete, the rows of its dataset, and a remark.
+    def _feasible(self, spec: JobSpec) -> tuple[JobSpec, int, str, Mapping[str, Array]]:
+        """Checks whether the job could run here.
+
+        Returns it complete, the rows of its dataset, a remark, and what it takes over from a model.
 
         Raises InvalidArgument.
         """
@@ -158,7 +174,7 @@ class TrainingServicer(stubs.TrainingServiceServicer):
         if spec.padding is not None:
             inputs = self._datasets.array(dataset.id, dataset.column(spec.input_column) or 0)
             check_lengths(inputs, spec.padding, spec.input_column, f"{path}.data.input_column")
-        return spec, dataset.rows, remark(spec, dataset)
+        return spec, dataset.rows, remark(spec, dataset), self._transfer.taken(spec, task.network, path)
 
     def _message(self, job: Job) -> job_pb.TrainingJob:
         waiting = self._waiting(job.id) if isinstance(job.state, Queued) else ""

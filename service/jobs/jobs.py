@@ -41,17 +41,19 @@ class Jobs:
         """Has `listener` called with a job's id after each of its events. It must return at once."""
         self._listeners.append(listener)
 
-    def create(self, spec: JobSpec, rows: int, display_name: str, request_id: str, remark: str = "") -> Job:
+    def create(
+        self, spec: JobSpec, rows: int, display_name: str, request_id: str, remark: str = "", job_id: str = ""
+    ) -> Job:
         """Puts a new job in the queue, or returns the one that the same request made before.
 
-        Its first event carries what is to be remarked of it, if anything is.
-        Raises AlreadyExists if the request id was used for a different job.
+        Its first event carries what is to be remarked of it, if anything is. Its id is `job_id`, of `new_id`, for
+        those who need it before there is a job.
         """
         with self._lock:
             if made := self.requested(spec, display_name, request_id):
                 return made
             now = self._clock()
-            job = Job(_new_id(), display_name, spec, rows, now)
+            job = Job(job_id or new_id(), display_name, spec, rows, now)
             event = StateChanged(Queued(remark))
             job = advance(job, event, now)
             self._store.create(job, request_id, Record(job.last_event, now, event))
@@ -186,6 +188,6 @@ class Jobs:
             listener(job_id)
 
 
-def _new_id() -> str:
+def new_id() -> str:
     """Ten letters: about 47 bits, so that ids need no coordination and can't be guessed by counting."""
     return "".join(secrets.choice("abcdefghijkmnpqrstuvwxyz") for _ in range(10))

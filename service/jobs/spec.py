@@ -15,6 +15,7 @@ from service.training.stopping import EarlyStopping
 from worker.feedback import CreditAssignment
 from worker.layers import Layer
 from worker.losses import Loss
+from worker.network import Traits
 from worker.shards import Shards
 
 
@@ -77,6 +78,11 @@ class JobSpec:
         """The regularization, with the weight decay that is the optimizer's own."""
         decay = self.optimizer.weight_decay if isinstance(self.optimizer, AdamW) else self.regularization.weight_decay
         return replace(self.regularization, weight_decay=decay)
+
+    traits: tuple[Traits, ...] = ()
+    """How each layer takes part; or nothing, where all do as they do by default."""
+    initial_model: str = ""
+    """The id of the model whose parameters it starts with; "" if it starts with none."""
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -6,17 +6,20 @@ metadata.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+from safetensors import safe_open
 from safetensors.numpy import save
 
-from service.errors import NotFound
-from service.files import new_directory, sweep
+from service.errors import AlreadyExists, NotFound
+from service.files import new_directory, remove_directory, sweep
+from service.models.incoming import Incoming, receive
 from worker.arrays import Array, Shape
 from worker.network import Network
 
@@ -27,7 +30,7 @@ CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Model:
-    """What is known of a model. It has the id of the job that made it."""
+    """What is known of a model. One that a job made has the job's id."""
 
     id: str
     layers_json: str
@@ -41,11 +44,21 @@ class Model:
     sha256: str
     created: datetime
     validation_scores: Mapping[str, float] = field(default_factory=dict)
+    input_column: str = "x"
+    """The dataset's column that it was trained on."""
+    uploaded: bool = False
+    """Whether it was uploaded, and not made by a job."""
 
     @property
     def name(self) -> str:
         """The resource name."""
         return f"models/{self.id}"
+
+
+def cut(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """A file in parts, each with its offset."""
+    while data := file.read(CHUNK_BYTES):
+        yield file.tell() - len(data), data
 
 
 def parameters_sha256(params: Array) -> str:
@@ -56,9 +69,11 @@ def parameters_sha256(params: Array) -> str:
 class Models:
     """Models below one directory."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, most_bytes: int = 1 << 30) -> None:
+        """`most_bytes` bounds an uploaded file."""
         sweep(root)
         self._root = root
+        self.most_bytes = most_bytes
 
     def get(self, model_id: str) -> Model:
         """A model's description. Raises NotFound."""
@@ -71,7 +86,11 @@ class Models:
 
     def all(self) -> list[Model]:
         """All models, the oldest first."""
-        models = [self.get(path.name) for path in self._root.iterdir() if not path.name.startswith(".")]
+        models = []
+        for path in self._root.iterdir():
+            with suppress(NotFound):  # deleted meanwhile
+                if not path.name.startswith("."):
+                    models.append(self.get(path.name))
         return sorted(models, key=lambda model: (model.created, model.id))
 
     def add(
@@ -82,6 +101,7 @@ class Models:
         params: Array,
         validation: tuple[float | None, float | None, Mapping[str, float]],
         created: datetime,
+        input_column: str = "x",
     ) -> Model:
         """Keeps a trained network, with its loss, accuracy and scores on the held-out rows.
 
@@ -89,7 +109,73 @@ class Models:
         """
         if (self._root / model_id).exists():
             return self.get(model_id)
-        metadata = {"format": "chainrule", "network": layers_json, "input_shape": json.dumps(network.input_shape)}
+        return self._write(model_id, network, layers_json, params, validation, created, input_column, uploaded=False)
+
+    def add_uploaded(
+        self, model_id: str, network: Network, layers_json: str, params: Array, created: datetime, input_column: str
+    ) -> Model:
+        """Keeps a network that was trained elsewhere. Raises AlreadyExists."""
+        try:
+            return self._write(
+                model_id, network, layers_json, params, (None, None, {}), created, input_column, uploaded=True
+            )
+        except FileExistsError:
+            self.check_free(model_id)
+            raise
+
+    def check_free(self, model_id: str) -> None:
+        """Raises AlreadyExists if there is a model of that id."""
+        if (self._root / model_id).exists():
+            raise AlreadyExists(
+                f"there is a model models/{model_id} already, and models never change; "
+                "choose another id, or delete it first",
+                reason="MODEL_EXISTS",
+            )
+
+    def receive(self, size_bytes: int) -> AbstractContextManager[Incoming]:
+        """A place for a file that comes in, gone when the context is left."""
+        return receive(self._root, size_bytes)
+
+    def delete(self, model_id: str) -> None:
+        """Removes a model. Raises NotFound."""
+        self.get(model_id)
+        remove_directory(self._root / model_id)
+
+    def parameters(self, model_id: str, network: Network) -> Array:
+        """A model's flat vector (parameters,), for the network that it is of. Raises NotFound."""
+        tensors = self.tensors(model_id, [slot.name for slot in network.slots])
+        vector: Array = np.empty(network.size, np.result_type(*tensors.values()))
+        for slot in network.slots:
+            slot.view(vector)[...] = tensors[slot.name]
+        return vector
+
+    def tensors(self, model_id: str, names: Iterable[str]) -> dict[str, Array]:
+        """Some of a model's parameters, by their names in its file. Raises NotFound."""
+        self.get(model_id)
+        try:
+            with safe_open(self._root / model_id / FILE, framework="numpy") as file:
+                return {name: file.get_tensor(name) for name in names}
+        except FileNotFoundError:  # deleted meanwhile
+            raise NotFound(f"models/{model_id}") from None
+
+    def _write(
+        self,
+        model_id: str,
+        network: Network,
+        layers_json: str,
+        params: Array,
+        validation: tuple[float | None, float | None, Mapping[str, float]],
+        created: datetime,
+        input_column: str,
+        *,
+        uploaded: bool,
+    ) -> Model:
+        metadata = {
+            "format": "chainrule",
+            "network": layers_json,
+            "input_shape": json.dumps(network.input_shape),
+            "input_column": input_column,
+        }
         data = save({slot.name: slot.view(params) for slot in network.slots}, metadata)
         model = Model(
             id=model_id,
@@ -103,6 +189,8 @@ class Models:
             sha256=hashlib.sha256(data).hexdigest(),
             created=created,
             validation_scores=validation[2],
+            input_column=input_column,
+            uploaded=uploaded,
         )
         with new_directory(self._root / model_id) as directory:
             (directory / FILE).write_bytes(data)
@@ -113,5 +201,4 @@ class Models:
         """The model's file in parts, each with its offset. Raises NotFound."""
         self.get(model_id)
         with (self._root / model_id / FILE).open("rb") as file:
-            while data := file.read(CHUNK_BYTES):
-                yield file.tell() - len(data), data
+            yield from cut(file)

@@ -8,7 +8,7 @@ import errno
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,15 @@ import structlog
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from service.files import write_atomically
+from service.files import sync_directory, write_atomically
 from service.jobs.job import EpochCompleted, reported_events
 from service.training.state import TrainingState
 from service.training.stopping import Streak
+from worker.arrays import Array
 from worker.gradient import Gradient, Sums
 from worker.tables import TableGradient
 
-_FILE = re.compile(r"(?P<kind>step|best)-(?P<step>\d{12})-(?P<checksum>[0-9a-f]{8})\.safetensors")
+_FILE = re.compile(r"(?P<kind>initial|step|best)-(?P<step>\d{12})-(?P<checksum>[0-9a-f]{8})\.safetensors")
 _log = structlog.get_logger(__name__)
 
 
@@ -64,6 +65,21 @@ class Checkpoints:
                 yield _read(path)
             except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
                 _log.error("checkpoint is damaged; taking the one before", path=str(path), error=str(error))
+
+    def save_initial(self, tensors: Mapping[str, Array]) -> None:
+        """Writes down what a job starts with, parameters by name. Raises OSError."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        data = save(dict(tensors))
+        write_atomically(self._directory / f"initial-{0:012d}-{zlib.crc32(data):08x}.safetensors", data)
+        sync_directory(self._directory.parent)
+
+    def load_initial(self) -> Mapping[str, Array]:
+        """What was written down for the start. Raises OSError if that is not there, or not whole."""
+        for path in self._newest_first("initial"):
+            data = path.read_bytes()
+            if _is_whole(path, data):
+                return load(data)
+        raise FileNotFoundError(errno.ENOENT, "the parameters that the job starts with are not there, or damaged")
 
     def _write(self, kind: str, state: TrainingState, keep: int) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -106,10 +122,14 @@ def _written(state: TrainingState) -> bytes:
     return save(tensors, metadata)
 
 
+def _is_whole(path: Path, data: bytes) -> bool:
+    match = _FILE.fullmatch(path.name)
+    return match is not None and int(match["checksum"], 16) == zlib.crc32(data)
+
+
 def _read(path: Path) -> TrainingState:
     data = path.read_bytes()
-    match = _FILE.fullmatch(path.name)
-    if match is None or int(match["checksum"], 16) != zlib.crc32(data):
+    if not _is_whole(path, data):
         raise ValueError("its content doesn't have the checksum in its name")
     # safetensors begins with the length of a header in JSON, eight bytes in little-endian order, and the header.
     length = int.from_bytes(data[:8], "little")

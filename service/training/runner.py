@@ -192,7 +192,7 @@ class Runner:
         job, epoch, now = self._jobs.get(job_id), trained.epoch, datetime.now(UTC)
         validation = (epoch.validation_loss, epoch.validation_accuracy, epoch.validation_scores)
         layers = self._layers_json(job.spec)
-        model = self._models.add(job_id, task.network, layers, trained.params, validation, now)
+        model = self._models.add(job_id, task.network, layers, trained.params, validation, now, job.spec.input_column)
         return Succeeded(
             parameters_sha256=model.parameters_sha256,
             training_loss=epoch.training_loss,

@@ -38,7 +38,8 @@ def make_task(spec: JobSpec, dataset: Dataset, path: str) -> Task:
     if spec.weight_column:
         _check_weights(dataset, spec, f"{path}.data.weight_column", violations)
     _check_watched(spec, shards, path, violations)
-    network = Network(spec.layers, inputs.row_shape if inputs else (), spec.padding, spec.credit_assignment)
+    shape = inputs.row_shape if inputs else ()
+    network = Network(spec.layers, shape, spec.padding, spec.credit_assignment, spec.traits)
     if inputs:
         try:
             _check_size(network, spec, shards, path, violations)
@@ -122,6 +123,8 @@ def _check_size(network: Network, spec: JobSpec, shards: Shards, path: str, viol
     layers = f"{path}.network.layers"
     if network.size == 0:
         violations.add(layers, "has no parameters, so that there is nothing to learn; add a dense layer")
+    elif not network.learns:
+        violations.add(layers, "is a frozen network with nothing to learn; leave a layer with parameters unfrozen")
     if network.size > MOST_PARAMETERS:
         violations.add(layers, f"has {network.size:,} parameters in all; must have at most {MOST_PARAMETERS:,}")
     elif (numbers := _gradient_numbers(network, shards)) * spec.shards > MOST_GRADIENTS:

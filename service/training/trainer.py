@@ -106,6 +106,7 @@ class Trainer:
             self.spec.regularized,
             weights_of(network),
             network.tables,
+            network.segments,
         )
         self._state = self._restored(self.checkpoints.load()) or self._first_state()
         for event in self._state.unacknowledged:
@@ -244,13 +245,18 @@ class Trainer:
     def _first_state(self) -> TrainingState:
         params = self.workers.params
         params[...] = self.task.network.initial(self.spec.seed, params.dtype)
+        if self.spec.initial_model:
+            taken = self.checkpoints.load_initial()
+            for slot in self.task.network.slots:
+                if slot.name in taken:
+                    slot.view(params)[...] = taken[slot.name]
         carried = {name: np.zeros_like(params) for name in self.spec.optimizer.carries}
         vector = np.zeros(self.task.network.dense, params.dtype)
         pending = self._nothing_pending(vector) if self.spec.accumulate > 1 else None
         return TrainingState(0, params, carried, no_sums(self.task.training_scores), pending=pending)
 
     def _nothing_pending(self, vector: Array) -> Gradient:
-        sizes = (slot.parameter.shape[1] for slot in self.task.network.tables)
+        sizes = (table.slot.parameter.shape[1] for table in self.task.network.tables)
         tables = tuple(TableGradient(np.empty(0, np.intp), np.empty((0, size), vector.dtype)) for size in sizes)
         return Gradient(vector, no_sums(self.task.training_scores), tables)
 

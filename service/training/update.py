@@ -21,7 +21,7 @@ from service.training.state import ADVICE, Diverged, first_broken
 from worker.arrays import Array
 from worker.blocks import Block, merges
 from worker.gradient import Gradient, Sums
-from worker.network import Network, Slot
+from worker.network import Network, Segment, Table
 from worker.tables import TableGradient
 
 SLICE = 65_536
@@ -53,7 +53,8 @@ class Mean:
 class Update:
     """Averages and updates vectors of one length, whose first `learned` elements are learned, and the others kept.
 
-    In the parameters, and in what the optimizer carries, `tables` follow them.
+    In the parameters, and in what the optimizer carries, `tables` follow them. It touches the `segments`, by default
+    all, and leaves what lies between as it is: that is frozen.
     """
 
     def __init__(
@@ -63,23 +64,28 @@ class Update:
         learned: int | None = None,
         regularization: Regularization | None = None,
         weights: Sequence[slice] = (),
-        tables: Sequence[Slot] = (),
+        tables: Sequence[Table] = (),
+        segments: Sequence[Segment] | None = None,
     ) -> None:
         """`weights` are the parts of the vectors that the regularization counts as weights."""
         self._tables = tables
         self._learned = parameters if learned is None else learned
         self._regularization = regularization or Regularization()
         self._regularizes = self._regularization != Regularization()
-        self._slices = [
-            slice(start, min(start + SLICE, end))
-            for begin, end in ((0, self._learned), (self._learned, parameters))
-            for start in range(begin, end, SLICE)
-        ]
+        if segments is None:
+            segments = (Segment(0, self._learned), Segment(self._learned, parameters, kept=True))
+        self._slices: list[slice] = []
+        self._scales: dict[int, float] = {}
+        """What the learning rate is multiplied by in a slice, by where it starts."""
+        for segment in segments:
+            for start in range(segment.start, segment.stop, SLICE):
+                self._slices.append(slice(start, min(start + SLICE, segment.stop)))
+                self._scales[start] = segment.scale
         penalised = weights if self._regularization.penalises else ()
         self._weights = {part.start: _within(part, penalised) for part in self._slices}
         self._threads = min(2, os.cpu_count() or 1) if parameters >= SHARED_FROM else 1
         self._executor = ThreadPoolExecutor(self._threads - 1) if self._threads > 1 else None
-        longest = max([min(SLICE, parameters), *(min(SLICE, table.size) for table in tables)])
+        longest = max([min(SLICE, parameters), *(min(SLICE, table.slot.size) for table in tables)])
         self._scratch = [np.empty(longest, dtype) for _ in range(self._threads)]
 
     def average(self, blocks: Sequence[Block], shards: int, pending: Gradient | None = None) -> Mean:
@@ -148,17 +154,21 @@ class Update:
             if part.start >= self._learned:
                 params[part] += piece
                 return
+            own_rate = rate * self._scales[part.start]
             if self._regularizes:
                 weights = self._weights[part.start]
-                regularization.prepare(params[part], piece, weights, scale, rate, scratch)
+                regularization.prepare(params[part], piece, weights, scale, own_rate, scratch)
             vectors = {name: vector[part] for name, vector in carried.items()}
-            optimizer.update(params[part], piece, vectors, rate, step, scratch[: len(piece)])
+            optimizer.update(params[part], piece, vectors, own_rate, step, scratch[: len(piece)])
 
         self._each(update)
         for table, gradient in zip(self._tables, mean.tables, strict=True):
-            views = [table.view(vector) for vector in (params, *carried.values())]
+            views = [table.slot.view(vector) for vector in (params, *carried.values())]
+            own_rate = rate * table.scale
 
-            def update_rows(part: TableGradient, scratch: Array, views: Sequence[Array] = views) -> None:
+            def update_rows(
+                part: TableGradient, scratch: Array, views: Sequence[Array] = views, rate: float = own_rate
+            ) -> None:
                 own, *others = (view[part.rows].reshape(-1) for view in views)
                 vectors = dict(zip(carried, others, strict=True))
                 piece = part.values.reshape(-1)
@@ -222,7 +232,7 @@ def check_finite(mean: Mean, network: Network, step: int) -> None:
 def _broken_table(mean: Mean, network: Network) -> str:
     """The name of the first table whose gradient is not finite; "" if all is well."""
     pairs = zip(network.tables, mean.tables, strict=True)
-    return next((slot.name for slot, table in pairs if not np.isfinite(table.values).all()), "")
+    return next((table.slot.name for table, gradient in pairs if not np.isfinite(gradient.values).all()), "")
 
 
 def weights_of(network: Network) -> list[slice]:

@@ -23,7 +23,7 @@ from service.jobs.job import (
 )
 from service.jobs.spec import JobSpec
 from service.jobs.store import Record, SpecText
-from service.wire.network import network_message
+from service.wire.network import model_json
 from service.wire.spec import parse_spec, spec_message
 
 
@@ -37,7 +37,7 @@ def spec_text() -> SpecText:
 
 def layers_json(spec: JobSpec) -> str:
     """A specification's network in JSON, as model files carry it."""
-    return json_format.MessageToJson(network_message(spec.layers, spec.padding), indent=None)
+    return model_json(spec.layers, spec.padding, spec.traits)
 
 
 def timestamp(time: datetime) -> Timestamp:

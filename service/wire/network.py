@@ -1,18 +1,26 @@
 """Networks and losses."""
 
+import dataclasses
+import re
 from typing import Any
 
+from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from chainrule.v1 import network_pb2 as pb
 from chainrule.v1.initializer_pb2 import GLOROT_UNIFORM, HE_NORMAL
-from service.errors import Violations
+from service.errors import InvalidArgument, Violations
 from service.wire.fields import fill_kind, parse_kind
+from worker.arrays import Shape
 from worker.layers import LAYERS, Layer
 from worker.losses import LOSSES, Loss
+from worker.network import Network, Traits
 
 MOST_LAYERS = 1_000
 RECTIFIED = ("relu", "leaky_relu", "elu", "gelu", "silu", "softplus")
+LARGEST_SCALE = 1_000_000.0
+TRAITS = tuple(field.name for field in dataclasses.fields(Traits))
+_NAME = re.compile(r"[a-z0-9_.-]{1,63}")
 """The layers that silence half of what reaches them, for which He et al. (2015) wrote."""
 NORMALIZATIONS = ("batch_norm", "layer_norm", "group_norm")
 """The layers that may stand before one of those and change nothing of it."""
@@ -36,12 +44,67 @@ def parse_layers(message: pb.Network, path: str, violations: Violations) -> tupl
     return tuple(layer for layer in parsed if layer is not None)
 
 
-def network_message(layers: tuple[Layer, ...], padding: float | None = None) -> pb.Network:
+def parse_traits(message: pb.Network, path: str, violations: Violations) -> tuple[Traits, ...]:
+    """How each layer takes part in the training; nothing if all do as they do by default. Notes what is wrong."""
+    traits, places = [], dict[str, int]()
+    for index, layer in enumerate(message.layers):
+        where = f"{path}.layers[{index}]"
+        scale = layer.learning_rate_scale if layer.HasField("learning_rate_scale") else 1.0
+        if not 1 / LARGEST_SCALE <= scale <= LARGEST_SCALE:
+            violations.add(
+                f"{where}.learning_rate_scale",
+                f"is {scale:g}; must be {1 / LARGEST_SCALE:g} to {LARGEST_SCALE:,.0f}; `frozen` keeps a layer as it is",
+            )
+        if layer.name and not _NAME.fullmatch(layer.name):
+            violations.add(
+                f"{where}.name",
+                f"is {layer.name[:100]!r}; must have 1 to 63 lower-case letters, digits, dots, hyphens and underscores",
+            )
+        elif layer.name and (before := places.setdefault(layer.name, index)) != index:
+            violations.add(f"{where}.name", f"is {layer.name!r}, as that of layers[{before}]; names must be unique")
+        traits.append(Traits(layer.name, layer.frozen, scale, layer.fresh))
+        _refuse_traits_within(getattr(layer, layer.WhichOneof("kind") or "", None), where, violations)
+    return tuple(traits) if any(each != Traits() for each in traits) else ()
+
+
+def network_message(
+    layers: tuple[Layer, ...], padding: float | None = None, traits: tuple[Traits, ...] = ()
+) -> pb.Network:
     """The message for some layers."""
     network = pb.Network(padding=padding)
-    for layer in layers:
-        fill_kind(network.layers.add(), layer, LAYERS)
+    for index, layer in enumerate(layers):
+        message = network.layers.add()
+        fill_kind(message, layer, LAYERS)
+        if traits and (of := traits[index]) != Traits():
+            message.name, message.frozen, message.fresh = of.name, of.frozen, of.fresh
+            if of.learning_rate_scale != 1:
+                message.learning_rate_scale = of.learning_rate_scale
     return network
+
+
+def model_json(layers: tuple[Layer, ...], padding: float | None, traits: tuple[Traits, ...]) -> str:
+    """A network in JSON, as models carry it: of the traits the names alone, as the others were for the training."""
+    names = tuple(Traits(each.name) for each in traits)
+    return json_format.MessageToJson(network_message(layers, padding, names), indent=None)
+
+
+def model_network(text: str, input_shape: Shape) -> Network:
+    """The network that such JSON describes. Raises InvalidArgument if it isn't one of ours."""
+    violations = Violations()
+    try:
+        message = json_format.Parse(text, pb.Network())
+    except (json_format.ParseError, RecursionError):
+        raise InvalidArgument.of("metadata.network", "is not a chainrule.v1.Network in JSON") from None
+    network = parse_network(message, input_shape, "metadata.network", violations)
+    violations.raise_any()
+    return network
+
+
+def parse_network(message: pb.Network, input_shape: Shape, path: str, violations: Violations) -> Network:
+    """The network, as far as it is right; what isn't is noted."""
+    padding = message.padding if message.HasField("padding") else None
+    layers = parse_layers(message, path, violations)
+    return Network(layers, input_shape, padding, traits=parse_traits(message, path, violations))
 
 
 def parse_loss(message: pb.Loss, path: str, violations: Violations) -> Loss | None:
@@ -60,6 +123,16 @@ def _count(message: Message) -> int:
     """How many layers there are, those within others included."""
     inner = [item for _, value in message.ListFields() for item in _messages(value)]
     return isinstance(message, pb.Layer) + sum(map(_count, inner))
+
+
+def _refuse_traits_within(message: Message | None, path: str, violations: Violations) -> None:
+    """Notes layers within a layer that have traits: they take part as the layer around them does."""
+    for _, value in message.ListFields() if message else ():
+        for item in _messages(value):
+            if isinstance(item, pb.Layer):
+                for field in {descriptor.name for descriptor, _ in item.ListFields()}.intersection(TRAITS):
+                    violations.add(f"{path}.{field}", "is set on a layer within this one; set it on this one alone")
+            _refuse_traits_within(item, path, violations)
 
 
 def _choose_initializers(message: Message) -> None:

@@ -45,7 +45,7 @@ def model_message(model: Model) -> models_pb.Model:
     """The resource for a model."""
     return models_pb.Model(
         name=model.name,
-        training_job=f"jobs/{model.id}",
+        training_job="" if model.uploaded else f"jobs/{model.id}",
         network=json_format.Parse(model.layers_json, network_pb2.Network()),
         input_shape=model.input_shape,
         parameter_count=model.parameter_count,
@@ -56,4 +56,5 @@ def model_message(model: Model) -> models_pb.Model:
         size_bytes=model.size_bytes,
         sha256=model.sha256,
         create_time=timestamp(model.created),
+        input_column=model.input_column,
     )

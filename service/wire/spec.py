@@ -7,7 +7,7 @@ from chainrule.v1.training_data_pb2 import TrainingData
 from service.errors import Violations
 from service.jobs.spec import JobSpec, OnDivergence, Precision
 from service.wire.names import parse_name
-from service.wire.network import loss_message, network_message, parse_layers, parse_loss
+from service.wire.network import loss_message, network_message, parse_layers, parse_loss, parse_traits
 from service.wire.optimizer import early_stopping_message, optimizer_message, parse_early_stopping, parse_optimization
 from worker.feedback import CreditAssignment
 
@@ -28,6 +28,10 @@ def parse_spec(message: pb.TrainingJobSpec, path: str) -> JobSpec:
     if data.shuffle_window < 0:
         violations.add(f"{path}.data.shuffle_window", f"is {data.shuffle_window}; must be 0, for all rows, or more")
     layers = parse_layers(message.network, f"{path}.network", violations)
+    traits = parse_traits(message.network, f"{path}.network", violations)
+    initial_model = ""
+    if message.initial_model:
+        initial_model = parse_name(message.initial_model, "models", f"{path}.initial_model", violations)
     loss = parse_loss(message.loss, f"{path}.loss", violations)
     optimization = parse_optimization(message.optimizer, f"{path}.optimizer", violations)
 
@@ -89,6 +93,8 @@ def parse_spec(message: pb.TrainingJobSpec, path: str) -> JobSpec:
         credit_assignment=credit,
         early_stopping=early_stopping,
         precision=precision or Precision.FLOAT32,
+        traits=traits,
+        initial_model=initial_model,
     )
 
 
@@ -103,7 +109,7 @@ def spec_message(spec: JobSpec) -> pb.TrainingJobSpec:
             shuffle_window=spec.shuffle_window,
             weight_column=spec.weight_column,
         ),
-        network=network_message(spec.layers, spec.padding),
+        network=network_message(spec.layers, spec.padding, spec.traits),
         loss=loss_message(spec.loss),
         optimizer=optimizer_message(spec),
         epochs=spec.epochs,
@@ -119,6 +125,7 @@ def spec_message(spec: JobSpec) -> pb.TrainingJobSpec:
         credit_assignment=pb.TrainingJobSpec.CreditAssignment.Value(spec.credit_assignment.value),
         early_stopping=early_stopping_message(spec.early_stopping),
         precision=pb.TrainingJobSpec.Precision.Value(spec.precision.value),
+        initial_model=f"models/{spec.initial_model}" if spec.initial_model else "",
     )
 
 

@@ -31,6 +31,8 @@ from service.data.importing import Imports
 from service.data.uploads import Uploads
 from service.models.registry import Models
 from service.settings import Settings
+from service.training.transfer import Transfer
+from service.wire.network import model_network
 from tests.api.running import FLOWERS, SECONDS, Service, refusal, refused, request, serving
 from tests.unit.service.examples import jobs_in
 from tests.unit.service.unreliable import GatedCluster
@@ -135,9 +137,10 @@ def test_an_error_in_the_service_gives_nothing_away(
         (tmp_path / "flowers.npz").write_bytes(FLOWERS)
         datasets.add("flowers", Content.of(tmp_path / "flowers.npz"), tmp_path / "flowers.npz")
         with jobs_in(tmp_path) as jobs:
-            training = TrainingServicer(jobs, datasets, room, lambda _: "")
             served = DatasetServicer(datasets, Uploads(tmp_path / "uploads"), Imports([], 10**6), jobs)
-            async with serving_api("127.0.0.1:0", training, served, ModelServicer(models)) as port:
+            transfer = Transfer(models, jobs, tmp_path / "checkpoints", model_network)
+            training = TrainingServicer(jobs, datasets, transfer, room, lambda _: "")
+            async with serving_api("127.0.0.1:0", training, served, ModelServicer(models, jobs)) as port:
                 found = await ask(port, lambda stub: stub.CreateTrainingJob(request()))
             assert jobs.all() == []
             return found

@@ -52,8 +52,9 @@ class Dense:
         def backward(dy: Array, grads: Params) -> Array:
             """dW = x^T dy, db = the sum of dy over rows, dx = dy W^T (Rumelhart, Hinton and Williams 1986)."""
             flat_dy = dy if x.ndim == 2 else dy.reshape(-1, self.units)
-            np.matmul(flat.T, flat_dy, out=grads["weight"])
-            np.add.reduce(flat_dy, axis=0, out=grads["bias"])
+            if context.parameter_gradient:
+                np.matmul(flat.T, flat_dy, out=grads["weight"])
+                np.add.reduce(flat_dy, axis=0, out=grads["bias"])
             if not context.input_gradient:
                 return dy
             dx = flat_dy @ weight.T

@@ -69,13 +69,15 @@ class Context:
     """Where the layer is in the network, so that each draws numbers of its own."""
     penalties: list[float] = field(default_factory=list)
     """What layers add to the summed loss; a layer that does so adds the gradient of it in its backward."""
-
+    parameter_gradient: bool = True
+    """Whether anyone needs the gradients of parameters. A frozen layer's are never used, and it may leave them out."""
     weights: Array | None = None
     """(rows,): how much each row counts in what is added to the loss; without them, every row counts 1."""
 
     def inside(self, index: int, *, input_gradient: bool = True) -> "Context":
         """The context of a layer within this one."""
-        return Context(input_gradient, self.draw, self.mask, (*self.path, index), self.penalties, self.weights)
+        own = (*self.path, index)
+        return Context(input_gradient, self.draw, self.mask, own, self.penalties, self.parameter_gradient, self.weights)
 
     def generator(self) -> np.random.Generator:
         """The layer's own random numbers in this step and shard: the same whoever computes it, and however often."""

@@ -290,6 +290,9 @@ class FakeModels(model_service_pb2_grpc.ModelServiceServicer):
     names: tuple[str, ...] = ("models/m1", "models/m2", "models/m3")
     sent: bytes = MODEL_FILE
     """What a download brings, whatever the description says."""
+    formats: list[int] = field(default_factory=list)
+    """Of the downloads."""
+    uploads: dict[str, tuple[model_messages.UploadModelHeader, bytes]] = field(default_factory=dict)
 
     def GetModel(  # noqa: N802
         self, request: model_messages.GetModelRequest, context: grpc.ServicerContext
@@ -306,11 +309,38 @@ class FakeModels(model_service_pb2_grpc.ModelServiceServicer):
 
     def DownloadModel(  # noqa: N802
         self,
-        request: model_messages.DownloadModelRequest,  # noqa: ARG002
+        request: model_messages.DownloadModelRequest,
         context: grpc.ServicerContext,  # noqa: ARG002
     ) -> Iterator[model_messages.DownloadModelResponse]:
+        self.formats.append(request.format)
+        if request.format == Model.ONNX:
+            yield model_messages.DownloadModelResponse(
+                data=b"onnx", size_bytes=4, sha256=hashlib.sha256(b"onnx").hexdigest()
+            )
+            return
         for offset in range(0, len(self.sent), 1_000_000):
             yield model_messages.DownloadModelResponse(offset=offset, data=self.sent[offset : offset + 1_000_000])
+
+    def UploadModel(  # noqa: N802
+        self, request_iterator: Iterator[model_messages.UploadModelRequest], context: grpc.ServicerContext
+    ) -> Model:
+        header = next(request_iterator).header
+        name = f"models/{header.model_id or 'made'}"
+        if name in self.names:
+            refuse(context, grpc.StatusCode.ALREADY_EXISTS, f"{name} exists", "MODEL_EXISTS", {})
+        data = b"".join(request.chunk.data for request in request_iterator)
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (header.size_bytes, header.sha256)
+        self.uploads[name] = (header, data)
+        self.names += (name,)
+        return describe_model(name)
+
+    def DeleteModel(  # noqa: N802
+        self, request: model_messages.DeleteModelRequest, context: grpc.ServicerContext
+    ) -> Empty:
+        if request.name not in self.names:
+            not_found(context, request.name)
+        self.names = tuple(name for name in self.names if name != request.name)
+        return Empty()
 
 
 def describe_model(name: str) -> Model:

@@ -332,6 +332,34 @@ def test_models_are_listed_and_downloaded(service: FakeService, tmp_path: Path) 
     assert (result.exit_code, result.stderr) == (1, f"chainrule: {tmp_path}/file: File exists\n")
 
 
+def test_models_are_brought_shown_and_removed(service: FakeService, tmp_path: Path) -> None:
+    server = ["--server", service.address]
+    file, network = tmp_path / "a.safetensors", tmp_path / "network.yaml"
+    file.write_bytes(b"tensors")
+    assert run("models", "upload", str(file), "--id", "own", *server).stdout == "models/own: 4,810 parameters\n"
+    network.write_text("layers: [{name: body, dense: {units: 3}}]")
+    assert lines(
+        run("models", "upload", str(file), "--network", str(network), "--input-shape", "8,2", *server, "--json")
+    )
+    header, data = service.models.uploads["models/made"]
+    assert (data, header.network.layers[0].name, list(header.input_shape)) == (b"tensors", "body", [8, 2])
+    network.write_text("layers: [{dense: {unit: 3}}]")
+    result = run("models", "upload", str(file), "--network", str(network), *server)
+    assert "layers[0].dense" in result.stderr
+    assert "did you mean units?" in result.stderr
+    assert run("models", "upload", str(file), "--input-shape", "8,x", *server).exit_code == 2
+    assert "parameter_count: '4810'\n" in run("models", "show", "own", *server).stdout
+    assert lines(run("models", "show", "own", "--json", *server))[0]["name"] == "models/own"
+    assert run("models", "delete", "own", "made", *server).exit_code == 0
+    assert run("models", "show", "own", *server).stderr == "chainrule: there is no models/own\n"
+
+
+def test_models_are_downloaded_as_onnx(service: FakeService, tmp_path: Path) -> None:
+    result = run("models", "download", "m1", "--format", "onnx", "-o", str(tmp_path), "--server", service.address)
+    assert result.stdout == f"{tmp_path / 'm1.onnx'}\n"
+    assert (tmp_path / "m1.onnx").read_bytes() == b"onnx"
+
+
 def test_the_service_gets_the_options_that_were_given() -> None:
     always = ["--listen", "a:1", "--metrics-listen", "b:2"]
     assert serve_options("a:1", "b:2", None, None) == always

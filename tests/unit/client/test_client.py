@@ -204,6 +204,29 @@ def test_an_upload_raises_what_went_wrong_here(client: Client, service: FakeServ
     assert service.datasets.files == {}
 
 
+def test_a_model_is_uploaded(client: Client, service: FakeService, tmp_path: Path) -> None:
+    data = bytes(2_500_000)
+    (tmp_path / "model.safetensors").write_bytes(data)
+    calls: list[tuple[int, int]] = []
+
+    def fail(_sent: int, _total: int) -> None:
+        raise ZeroDivisionError
+
+    model = client.upload_model(tmp_path / "model.safetensors", "models/own", progress=lambda *c: calls.append(c))
+    assert model.name == "models/own"
+    assert service.models.uploads["models/own"][1] == data
+    assert calls == [(1_048_576, 2_500_000), (2_097_152, 2_500_000), (2_500_000, 2_500_000)]
+    with pytest.raises(AlreadyExists):
+        client.upload_model(b"model", "own")
+    with pytest.raises(FileNotFoundError):
+        client.upload_model(tmp_path / "none", "other")
+    with pytest.raises(ZeroDivisionError):
+        client.upload_model(b"model", "other", progress=fail)
+    client.delete_model("own")
+    with pytest.raises(NotFound):
+        client.delete_model("own")
+
+
 @pytest.mark.parametrize("target", ["model.safetensors", "new/model.safetensors", "."])
 def test_a_download_is_complete(client: Client, tmp_path: Path, target: str) -> None:
     path = client.download_model("m1", tmp_path / target)

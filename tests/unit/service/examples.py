@@ -56,7 +56,8 @@ def spec(**changes: Any) -> JobSpec:
 
 def task(of: JobSpec = SPEC, rows: int = ROWS) -> Task:
     """What workers compute for a specification."""
-    return Task(Network(of.layers, (FEATURES,), of.padding, of.credit_assignment), of.loss, of.shards_of(rows))
+    network = Network(of.layers, (FEATURES,), of.padding, of.credit_assignment, of.traits)
+    return Task(network, of.loss, of.shards_of(rows))
 
 
 def job(*events: Event, of: JobSpec = SPEC, **fields: Any) -> Job:

@@ -30,10 +30,13 @@ from worker.losses import (
     Rivals,
     SoftmaxCrossEntropy,
 )
+from worker.network import Traits
 
 decays = st.floats(0, 1, exclude_max=True)
 positive = st.floats(1e-37, 1e38)
 ids = st.from_regex(r"[a-z][a-z0-9-]{0,62}", fullmatch=True)
+layer_names = st.just("") | st.from_regex(r"[a-z0-9_.-]{1,63}", fullmatch=True)
+scales = st.just(1.0) | st.floats(1e-6, 1e6)
 initializers = st.sampled_from([each for each in Initializer if each is not Initializer.ONES])
 plain: st.SearchStrategy[Layer] = st.one_of(
     st.builds(Dense, st.integers(1, 1_000_000), initializers),
@@ -95,6 +98,9 @@ def specs(draw: st.DrawFn) -> JobSpec:
         Hinge(),
         Hinge(Rivals.ALL),
     ]
+    network = tuple(draw(st.lists(layers, min_size=1, max_size=5)))
+    names = draw(st.lists(layer_names, min_size=len(network), max_size=len(network), unique_by=lambda n: n or object()))
+    traits = tuple(Traits(name, draw(st.booleans()), draw(scales), draw(st.booleans())) for name in names)
     shards = draw(st.integers(1, min(batch_size, 1024)))
     workers = draw(st.integers(1, shards))
     return JobSpec(
@@ -102,7 +108,9 @@ def specs(draw: st.DrawFn) -> JobSpec:
         input_column=draw(st.text(min_size=1)),
         target_column=draw(st.text(min_size=1)),
         validation_fraction=draw(st.floats(0, 1, exclude_min=True, exclude_max=True)),
-        layers=tuple(draw(st.lists(layers, min_size=1, max_size=5))),
+        layers=network,
+        traits=traits if any(each != Traits() for each in traits) else (),
+        initial_model=draw(st.just("") | ids),
         loss=draw(st.sampled_from(losses)),
         optimizer=draw(optimizers),
         learning_rate=draw(st.floats(1e-37, 1)),

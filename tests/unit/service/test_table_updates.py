@@ -38,7 +38,7 @@ def random_gradient(network: Network, shard: int, lookups: int = 12) -> Gradient
     random = np.random.default_rng(shard)
     scale = np.float32(10.0 ** random.integers(-4, 4))
     tables = []
-    for slot in network.tables:
+    for slot in (table.slot for table in network.tables):
         rows = np.unique(random.integers(slot.parameter.shape[0], size=lookups))
         tables.append(
             TableGradient(rows, random.standard_normal((len(rows), slot.parameter.shape[1])).astype(np.float32))
@@ -83,9 +83,9 @@ def test_rows_that_were_looked_up_move_as_ever_and_the_others_not_at_all(optimiz
         touched[: NETWORK.dense] = True
         gradient = np.zeros_like(params)
         gradient[: NETWORK.dense] = mean.vector
-        for slot, table in zip(NETWORK.tables, mean.tables, strict=True):
-            slot.view(touched)[table.rows] = True
-            slot.view(gradient)[table.rows] = table.values
+        for its, table in zip(NETWORK.tables, mean.tables, strict=True):
+            its.slot.view(touched)[table.rows] = True
+            its.slot.view(gradient)[table.rows] = table.values
         vectors = {name: vector[touched] for name, vector in expected_carried.items()}
         moved = expected[touched]
         optimizer.update(moved, gradient[touched], vectors, 0.1, step, np.empty_like(moved))
@@ -109,7 +109,7 @@ def test_slices_and_threads_do_not_show(dense: int) -> None:
     terms = [random_gradient(network, shard, lookups=3_000) for shard in range(2)]
     assert all(term.tables[0].values.size > SLICE for term in terms)
     mean = update.average([Block(shard, 1, term.writable()) for shard, term in enumerate(terms)], 2)
-    (slot,), (table,) = network.tables, mean.tables
+    slot, (table,) = network.tables[0].slot, mean.tables
     params = network.initial(seed=0)
     carried = {name: np.zeros_like(params) for name in Adam.carries}
     expected = slot.view(params).copy()
@@ -126,7 +126,7 @@ def table_with(value: float) -> tuple[Slot, Gradient]:
     broken = made.tables[1].values.copy()
     broken[-1, 0] = value
     tables = (made.tables[0], TableGradient(made.tables[1].rows, broken))
-    return NETWORK.tables[1], Gradient(made.vector, made.sums, tables)
+    return NETWORK.tables[1].slot, Gradient(made.vector, made.sums, tables)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

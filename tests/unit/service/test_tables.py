@@ -126,6 +126,6 @@ def test_padding_is_compared_as_networks_see_it() -> None:
 
 def test_the_default_is_normal_with_variance_one() -> None:
     made = make_task(words(Embedding(2_000, 16)), dataset(TOKENS), "spec").network
-    table = made.tables[0].view(made.initial(seed=0))
+    table = made.tables[0].slot.view(made.initial(seed=0))
     assert table.std() == pytest.approx(1, abs=0.02)
     assert replace(Embedding(3, 2), size=4).initializer is Initializer.LECUN_NORMAL

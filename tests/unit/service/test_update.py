@@ -15,6 +15,7 @@ from tests.unit.service.examples import DATA, ROWS, task
 from worker.arrays import Array
 from worker.blocks import Block, merge
 from worker.gradient import Gradient, Sums, gradient, tree_sum
+from worker.network import Segment
 
 TASK = task()
 NETWORK = TASK.network
@@ -158,6 +159,34 @@ def test_what_is_pending_is_part_of_the_mean(parameters: int) -> None:
     assert mean.vector.tobytes() == whole.tobytes()
     assert mean.sums == last.sums
     assert not pending.vector.any()
+
+
+@pytest.mark.parametrize("optimizer", [Sgd(), Momentum(), Adam()], ids=str)
+@pytest.mark.parametrize("parameters", [40, LARGE])
+def test_segments_have_rates_of_their_own_and_what_is_frozen_stays(optimizer: Optimizer, parameters: int) -> None:
+    first, second = parameters // 4, parameters // 2
+    segments = (Segment(0, first, 0.5), Segment(first, second), Segment(parameters - 3, parameters, kept=True))
+    terms = gradients(parameters, 3)
+    params = gradients(parameters, 1)[0].vector
+    before, expected = params.copy(), params.copy()
+    carried, of_expected = ({name: np.zeros(parameters, np.float32) for name in optimizer.carries} for _ in range(2))
+    update = Update(parameters, np.dtype(np.float32), parameters - 3, segments=segments)
+    for step in range(2):
+        mean = update.average(cut(terms, [0, 1, 0]), 3)
+        total = tree_sum(terms)
+        gradient = total.vector * np.float32(1 / total.sums.count)
+        assert mean.squared_norm == pytest.approx(float(np.sum(np.square(gradient[:second], dtype=np.float64))), 1e-5)
+        update.apply(optimizer, params, mean, carried, 0.01, step)
+        expected[-3:] += gradient[-3:]
+        for segment in segments[:2]:
+            place = slice(segment.start, segment.stop)
+            its = {name: vector[place] for name, vector in of_expected.items()}
+            scratch = np.empty_like(gradient[place])
+            optimizer.update(expected[place], gradient[place], its, 0.01 * segment.scale, step, scratch)
+    assert params.tobytes() == expected.tobytes()
+    assert params[second:-3].tobytes() == before[second:-3].tobytes()
+    for name in optimizer.carries:
+        assert carried[name].tobytes() == of_expected[name].tobytes()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -24,7 +24,7 @@ def whole_vector(network: Network, gradient: Gradient) -> Array:
     """A network's gradient as long as its parameters."""
     tables = zip(network.tables, gradient.tables, strict=True)
     return np.concatenate(
-        [gradient.vector, *(whole_table(table, slot.parameter.shape).reshape(-1) for slot, table in tables)]
+        [gradient.vector, *(whole_table(its, table.slot.parameter.shape).reshape(-1) for table, its in tables)]
     )
 
 
