@@ -47,7 +47,7 @@ class Jobs:
         """Puts a new job in the queue, or returns the one that the same request made before.
 
         Its first event carries what is to be remarked of it, if anything is. Its id is `job_id`, of `new_id`, for
-        those who need it before there is a job.
+        those who need it before there is a job. Raises AlreadyExists if the request id was used for a different job.
         """
         with self._lock:
             if made := self.requested(spec, display_name, request_id):

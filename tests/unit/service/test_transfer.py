@@ -89,7 +89,7 @@ def test_what_is_kept_for_a_job_goes_unless_there_is_one(tmp_path: Path) -> None
     with jobs_in(tmp_path) as jobs:
         transfer = Transfer(Models(tmp_path / "models"), jobs, root, model_network)
         with transfer.kept("job-a", tensors()):
-            jobs.create(FROM, 30, "", "", "job-a")
+            jobs.create(FROM, 30, "", "", job_id="job-a")
         with transfer.kept("job-b", tensors()):
             assert (root / "job-b").exists()
         with pytest.raises(ZeroDivisionError), transfer.kept("job-c", tensors()):
