@@ -23,7 +23,7 @@ from worker.columns import BlockedColumn
 from worker.exchange import serve
 from worker.gradient import Gradient
 from worker.segment import Address, Kind, NotHere, Segment, attach
-from worker.task import Data, Task
+from worker.task import Computation, Data
 
 FETCH_SECONDS = 120.0
 """How long a block of a dataset may take to come from another node or from disk."""
@@ -73,7 +73,7 @@ class _Job:
     """What a worker knows of the job that it works for."""
 
     name: str
-    task: Task
+    task: Computation
     data: Data
     segment: Segment | None
     left: threading.Event
@@ -90,7 +90,7 @@ class Worker:
         _keep_freed_memory()
         self._job: _Job | None = None
 
-    def join(self, name: str, task: Task, columns: Columns, address: Address | None) -> Membership:
+    def join(self, name: str, task: Computation, columns: Columns, address: Address | None) -> Membership:
         """Learns a job, and tries to attach to its shared memory. Whatever job was served before is left."""
         if self._job is not None:
             self._job.left.set()

@@ -6,6 +6,7 @@ module that stands in front of a colon in a name.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any
 
@@ -44,6 +45,11 @@ WORLDS: Mapping[str, World] = MappingProxyType(
 
 class NoEnvironments(Exception):
     """gymnasium is not installed."""
+
+
+def is_installed() -> bool:
+    """Whether there is gymnasium to play in."""
+    return find_spec("gymnasium") is not None
 
 
 def make(name: str) -> Any:

@@ -31,13 +31,13 @@ from worker.segment import (
     semaphore,
     wait,
 )
-from worker.task import Data, Task
+from worker.task import Computation, Data
 
 PATIENCE_SECONDS = 0.5
 """How often a worker without an order looks whether it is still wanted."""
 
 
-def serve(segment: Segment, seat: int, task: Task, data: Data, unwanted: Callable[[], bool]) -> None:
+def serve(segment: Segment, seat: int, task: Computation, data: Data, unwanted: Callable[[], bool]) -> None:
     """A worker's end: carries out the orders in the mailbox of its seat, until one says to leave or it is unwanted."""
     mailbox = segment.mailboxes[seat]
     go, done = (semaphore(segment.address, role) for role in (f"go{seat}", "done"))
@@ -72,7 +72,7 @@ def _alive(segment: Segment, seat: int) -> Iterator[None]:
         shared.close_fd()
 
 
-def _carry_out(segment: Segment, mailbox: memoryview, task: Task, data: Data) -> None:
+def _carry_out(segment: Segment, mailbox: memoryview, task: Computation, data: Data) -> None:
     kind, step, count = mailbox[KIND], mailbox[STEP], mailbox[COUNT]
     words = mailbox[MAILBOX : MAILBOX + 2 * count].tolist()
     slots = dict(zip(words[::2], words[1::2], strict=True))

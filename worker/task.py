@@ -7,7 +7,7 @@ these parameters on its held-out rows. Both answers are pure, so anyone may comp
 import functools
 import math
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -23,6 +23,36 @@ from worker.tables import TableRoom
 
 ROWS_AT_ONCE, NUMBERS_AT_ONCE = 1024, 16_000_000
 """Held-out rows in one forward pass, and numbers that come of them, at the most: enough to be efficient, not more."""
+
+
+class Computation(Protocol):
+    """What workers compute for a job: here from rows of a dataset, in policy.py from episodes."""
+
+    @property
+    def network(self) -> Network:
+        """What is trained."""
+
+    @property
+    def shards(self) -> Shards:
+        """How rows, or episodes, are dealt out."""
+
+    @property
+    def training_scores(self) -> Scores:
+        """The scores that a gradient comes with."""
+
+    @property
+    def scores(self) -> Scores:
+        """The scores of what is held out."""
+
+    @property
+    def rooms(self) -> tuple[TableRoom, ...]:
+        """How large the network's tables are, and what a shard's gradient can have of them."""
+
+    def gradient(self, data: "Data", params: Array, step: int, shard: int, out: Array | None = None) -> Gradient:
+        """The gradient of one shard of one step, its vector written into `out` (dense,) if that is given."""
+
+    def evaluate(self, data: "Data", params: Array, shard: int) -> Sums:
+        """Loss and scores of one shard of what is held out."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +100,17 @@ class Column(Protocol):
         """A copy of some rows."""
 
 
+def _nothing() -> Array:
+    return np.empty(0)
+
+
 @dataclass(frozen=True)
 class Data:
     """The columns that a job uses, as they are stored."""
 
-    inputs: Column
+    inputs: Column = field(default_factory=_nothing)
     """(rows, *input_shape)"""
-    targets: Column
+    targets: Column = field(default_factory=_nothing)
     """(rows, ...)"""
     weights: Column | None = None
     """(rows,)"""

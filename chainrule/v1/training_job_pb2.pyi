@@ -4,6 +4,7 @@ isort:skip_file
 A training job: what to train, on what, how, and how far it got."""
 
 import builtins
+import chainrule.v1.environment_pb2
 import chainrule.v1.network_pb2
 import chainrule.v1.optimizer_pb2
 import chainrule.v1.training_data_pb2
@@ -253,6 +254,7 @@ class TrainingJobSpec(google.protobuf.message.Message):
     EARLY_STOPPING_FIELD_NUMBER: builtins.int
     PRECISION_FIELD_NUMBER: builtins.int
     INITIAL_MODEL_FIELD_NUMBER: builtins.int
+    ENVIRONMENT_FIELD_NUMBER: builtins.int
     epochs: builtins.int
     """How often every training row is used, 1 to 1,000,000. Default 10."""
     batch_size: builtins.int
@@ -291,7 +293,7 @@ class TrainingJobSpec(google.protobuf.message.Message):
     """
     @property
     def data(self) -> chainrule.v1.training_data_pb2.TrainingData:
-        """The rows to learn from. Required."""
+        """The rows to learn from. Required, unless there is an environment."""
 
     @property
     def network(self) -> chainrule.v1.network_pb2.Network:
@@ -299,7 +301,7 @@ class TrainingJobSpec(google.protobuf.message.Message):
 
     @property
     def loss(self) -> chainrule.v1.network_pb2.Loss:
-        """What to minimise. Required."""
+        """What to minimise. Required, unless there is an environment."""
 
     @property
     def optimizer(self) -> global___Optimizer:
@@ -312,6 +314,10 @@ class TrainingJobSpec(google.protobuf.message.Message):
     @property
     def early_stopping(self) -> chainrule.v1.optimizer_pb2.EarlyStopping:
         """When to end before the last epoch. Needs held-out rows. Default: never."""
+
+    @property
+    def environment(self) -> chainrule.v1.environment_pb2.Environment:
+        """A task to act in, in place of data and loss."""
 
     def __init__(
         self,
@@ -334,9 +340,10 @@ class TrainingJobSpec(google.protobuf.message.Message):
         early_stopping: chainrule.v1.optimizer_pb2.EarlyStopping | None = ...,
         precision: global___TrainingJobSpec.Precision.ValueType = ...,
         initial_model: builtins.str = ...,
+        environment: chainrule.v1.environment_pb2.Environment | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_max_workers", b"_max_workers", "_min_workers", b"_min_workers", "_seed", b"_seed", "_shards", b"_shards", "_workers", b"_workers", "batch_size", b"batch_size", "checkpoints", b"checkpoints", "data", b"data", "early_stopping", b"early_stopping", "epochs", b"epochs", "loss", b"loss", "max_workers", b"max_workers", "min_workers", b"min_workers", "network", b"network", "optimizer", b"optimizer", "seed", b"seed", "shards", b"shards", "workers", b"workers"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_max_workers", b"_max_workers", "_min_workers", b"_min_workers", "_seed", b"_seed", "_shards", b"_shards", "_workers", b"_workers", "batch_size", b"batch_size", "checkpoints", b"checkpoints", "credit_assignment", b"credit_assignment", "data", b"data", "early_stopping", b"early_stopping", "epochs", b"epochs", "initial_model", b"initial_model", "loss", b"loss", "max_workers", b"max_workers", "min_workers", b"min_workers", "network", b"network", "on_divergence", b"on_divergence", "optimizer", b"optimizer", "precision", b"precision", "priority", b"priority", "seed", b"seed", "shards", b"shards", "workers", b"workers"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_max_workers", b"_max_workers", "_min_workers", b"_min_workers", "_seed", b"_seed", "_shards", b"_shards", "_workers", b"_workers", "batch_size", b"batch_size", "checkpoints", b"checkpoints", "data", b"data", "early_stopping", b"early_stopping", "environment", b"environment", "epochs", b"epochs", "loss", b"loss", "max_workers", b"max_workers", "min_workers", b"min_workers", "network", b"network", "optimizer", b"optimizer", "seed", b"seed", "shards", b"shards", "workers", b"workers"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_max_workers", b"_max_workers", "_min_workers", b"_min_workers", "_seed", b"_seed", "_shards", b"_shards", "_workers", b"_workers", "batch_size", b"batch_size", "checkpoints", b"checkpoints", "credit_assignment", b"credit_assignment", "data", b"data", "early_stopping", b"early_stopping", "environment", b"environment", "epochs", b"epochs", "initial_model", b"initial_model", "loss", b"loss", "max_workers", b"max_workers", "min_workers", b"min_workers", "network", b"network", "on_divergence", b"on_divergence", "optimizer", b"optimizer", "precision", b"precision", "priority", b"priority", "seed", b"seed", "shards", b"shards", "workers", b"workers"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_batch_size", b"_batch_size"]) -> typing.Literal["batch_size"] | None: ...
     @typing.overload

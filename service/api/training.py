@@ -18,7 +18,7 @@ from service.jobs.job import Job, Queued
 from service.jobs.jobs import Jobs, new_id
 from service.jobs.spec import JobSpec
 from service.training.tables import check_lengths
-from service.training.task import make_task, memory_bytes, remark, shuffle_window
+from service.training.task import dataset_of, make_task, memory_bytes, remark, shuffle_window
 from service.training.transfer import Transfer
 from service.wire.job import event_message, job_message, progress_message
 from service.wire.names import require_name
@@ -148,7 +148,7 @@ class TrainingServicer(stubs.TrainingServiceServicer):
         """
         path = "training_job.spec"
         try:
-            dataset = self._datasets.get(spec.dataset)
+            dataset = dataset_of(spec, self._datasets)
         except NotFound as error:
             raise InvalidArgument.of(
                 f"{path}.data.dataset", f"{error.message}; upload it first", reason=error.reason
@@ -169,9 +169,9 @@ class TrainingServicer(stubs.TrainingServiceServicer):
                 f"{room.memory_bytes:,}: use smaller layers or fewer shards",
                 reason="TOO_LITTLE_MEMORY",
             )
-        if spec.shuffle_window is None:
+        if spec.shuffle_window is None and spec.environment is None:
             spec = replace(spec, shuffle_window=shuffle_window(spec, dataset, room.held_bytes))
-        if spec.padding is not None:
+        if spec.padding is not None and spec.environment is None:
             inputs = self._datasets.array(dataset.id, dataset.column(spec.input_column) or 0)
             check_lengths(inputs, spec.padding, spec.input_column, f"{path}.data.input_column")
         return spec, dataset.rows, remark(spec, dataset), self._transfer.taken(spec, task.network, path)

@@ -13,13 +13,13 @@ from service.cluster.workers import Change
 from worker.arrays import Array
 from worker.blocks import Block
 from worker.gradient import Gradient
-from worker.task import Data, Task
+from worker.task import Computation, Data
 
 
 class LocalWorkers:
     """Computes in the thread that asks."""
 
-    def __init__(self, task: Task, data: Data, count: int = 1, dtype: npt.DTypeLike = np.float32) -> None:
+    def __init__(self, task: Computation, data: Data, count: int = 1, dtype: npt.DTypeLike = np.float32) -> None:
         self._task = task
         self._data = data
         self.count = count

@@ -16,7 +16,7 @@ from worker.actor import Columns, Membership
 from worker.blocks import Block
 from worker.exchange import Seat
 from worker.segment import Kind, Segment
-from worker.task import Task
+from worker.task import Computation
 
 
 class Member:
@@ -55,7 +55,7 @@ class Member:
         """Whether nothing of its process reaches into its seat any more."""
         return self._serving is None or self._serving.done()
 
-    def join(self, task: Task, columns: Columns, segment: Segment | None) -> bool:
+    def join(self, task: Computation, columns: Columns, segment: Segment | None) -> bool:
         """Goes on with joining; returns True at the moment at which the member has joined. Raises RayError if it can't.
 
         A process that was lost must be known to have ended before the next one takes its seat. One that takes too long

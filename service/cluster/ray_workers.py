@@ -26,7 +26,7 @@ from worker.arrays import Array
 from worker.blocks import Block
 from worker.scores import sizes
 from worker.segment import Kind, Layout, Segment, create, sweep
-from worker.task import Task
+from worker.task import Computation
 
 LOOK_SECONDS = 0.05
 """How often to look whether a worker that has an order is still alive."""
@@ -95,7 +95,7 @@ class RayWorkers:
 
     def __init__(
         self,
-        task: Task,
+        task: Computation,
         columns: Columns,
         bounds: tuple[int, int],
         prefix: str,
@@ -323,7 +323,7 @@ def _has_failed(ref: Any) -> bool:
     return False
 
 
-def _open_segment(task: Task, seats: int, prefix: str, dtype: npt.DTypeLike) -> Segment | None:
+def _open_segment(task: Computation, seats: int, prefix: str, dtype: npt.DTypeLike) -> Segment | None:
     """The job's shared memory; None where there is no room for it."""
     scores = sizes(task.training_scores), sizes(task.scores)
     kind = np.dtype(dtype).name

@@ -16,6 +16,7 @@ from worker.feedback import CreditAssignment
 from worker.layers import Layer
 from worker.losses import Loss
 from worker.network import Traits
+from worker.policy import Environment
 from worker.shards import Shards
 
 
@@ -47,7 +48,8 @@ class JobSpec:
     target_column: str
     validation_fraction: float
     layers: tuple[Layer, ...]
-    loss: Loss
+    loss: Loss | None
+    """None where there is an environment."""
     optimizer: Optimizer
     learning_rate: float
     epochs: int
@@ -81,12 +83,16 @@ class JobSpec:
 
     traits: tuple[Traits, ...] = ()
     """How each layer takes part; or nothing, where all do as they do by default."""
+    environment: Environment | None = None
+    """What to act in, in place of a dataset."""
     initial_model: str = ""
     """The id of the model whose parameters it starts with; "" if it starts with none."""
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The names of the columns it uses: inputs, targets, and weights if there are any."""
+        if self.environment is not None:
+            return ()
         return (self.input_column, self.target_column, *([self.weight_column] if self.weight_column else []))
 
     def shards_of(self, rows: int) -> Shards:

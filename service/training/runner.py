@@ -28,10 +28,10 @@ from service.training.session import (
     Training,
     storage_failure,
 )
-from service.training.task import make_task
+from service.training.task import dataset_of, make_task
 from service.training.timing import Timing
 from service.training.trainer import Policy
-from worker.task import Data, Task
+from worker.task import Computation, Data
 
 NEWS_SECONDS = 0.2
 """How often a trainer is asked what is new, at the least."""
@@ -108,7 +108,7 @@ class Runner:
     def _train(self, job: Job, share: Share) -> State:
         """Trains the job as far as it goes, and returns the state that it is in then."""
         try:
-            dataset = self._datasets.get(job.spec.dataset)
+            dataset = dataset_of(job.spec, self._datasets)
             task = make_task(job.spec, dataset, "spec")
             order = Order(job.id, job.spec, task, self._directory / job.id, self._policy)
             workers = share.target  # which may be changed at any time
@@ -188,7 +188,7 @@ class Runner:
             return Failed("TRAINER_LOST", f"the job's trainer was lost {count} times after step {step}")
         return Queued(reason)
 
-    def _succeeded(self, job_id: str, task: Task, trained: Trained) -> Succeeded:
+    def _succeeded(self, job_id: str, task: Computation, trained: Trained) -> Succeeded:
         job, epoch, now = self._jobs.get(job_id), trained.epoch, datetime.now(UTC)
         validation = (epoch.validation_loss, epoch.validation_accuracy, epoch.validation_scores)
         layers = self._layers_json(job.spec)

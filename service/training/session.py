@@ -23,7 +23,7 @@ from service.training.state import Diverged
 from service.training.timing import Timing
 from service.training.trainer import Policy, Stopped, Trainer, WorkersLost
 from worker.arrays import Array
-from worker.task import Task
+from worker.task import Computation
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Order:
 
     job_id: str
     spec: JobSpec
-    task: Task
+    task: Computation
     checkpoints: Path
     policy: Policy
 

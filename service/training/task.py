@@ -5,30 +5,36 @@ for no reason that could have been known.
 """
 
 import math
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 
 from service.data.columns import Column
-from service.data.datasets import Dataset
+from service.data.datasets import Dataset, Datasets
 from service.errors import Violations
 from service.jobs.spec import JobSpec
 from service.training.tables import check_tables
+from worker.environments import is_installed
 from worker.errors import InvalidValue, ShapeMismatch, TargetMismatch
 from worker.layers import LAYERS
 from worker.losses import LOSSES, Hinge, SoftmaxCrossEntropy, TargetColumn, missing_classes, named
 from worker.network import Network
+from worker.policy import Environment, PolicyTask
 from worker.scores import CONFUSION, sizes
 from worker.shards import Shards
-from worker.task import Task
+from worker.task import Computation, Task
 
 MOST_PARAMETERS = 100_000_000
 MOST_ACTIVATIONS = 250_000_000
 MOST_GRADIENTS = 500_000_000
 
 
-def make_task(spec: JobSpec, dataset: Dataset, path: str) -> Task:
+def make_task(spec: JobSpec, dataset: Dataset, path: str) -> Computation:
     """The task of a job. Raises InvalidArgument, naming each field below `path` that doesn't fit."""
+    if spec.environment is not None:
+        return _policy_task(spec, spec.environment, path)
+    assert spec.loss is not None  # noqa: S101 - a job without one has an environment
     violations = Violations()
     inputs = _usable(dataset, spec, spec.input_column, f"{path}.data.input_column", violations)
     targets = _usable(dataset, spec, spec.target_column, f"{path}.data.target_column", violations)
@@ -58,6 +64,40 @@ def make_task(spec: JobSpec, dataset: Dataset, path: str) -> Task:
     return Task(network, spec.loss, shards)
 
 
+def dataset_of(spec: JobSpec, datasets: Datasets) -> Dataset:
+    """A job's dataset; of one that learns to act, one with a row for every episode, and no columns. Raises NotFound."""
+    if spec.environment is not None:
+        return Dataset(spec.environment.name, spec.environment.rows, (), 0, "", datetime.min)
+    return datasets.get(spec.dataset)
+
+
+def _policy_task(spec: JobSpec, environment: Environment, path: str) -> PolicyTask:
+    """The task of a job that learns to act. Raises InvalidArgument."""
+    violations = Violations()
+    if not is_installed():
+        violations.add(f"{path}.environment", "needs gymnasium on the server: pip install 'chainrule[server,rl]'")
+    world, shards = environment.world, spec.shards_of(environment.rows)
+    network = Network(spec.layers, world.input_shape, spec.padding, spec.credit_assignment, spec.traits)
+    try:
+        _check_size(network, spec, shards, path, violations)
+        if network.output_shape != (world.actions + 1,):
+            violations.add(
+                f"{path}.network.layers",
+                f"end in {network.output_shape}; must end in ({world.actions + 1},): a logit for each of the "
+                f"{world.actions} actions of {environment.name}, and the return that is expected",
+            )
+        for slot in network.slots:
+            if slot.parameter.kept or slot.parameter.is_table:
+                violations.add(
+                    f"{path}.network.{_place(spec, (('layers', slot.layer),))}",
+                    "can't be used to act: it counts rows, and an episode has many; use layer_norm, or dense layers",
+                )
+    except ShapeMismatch as error:
+        violations.add(f"{path}.network.{_place(spec, error.path)}", error.problem)
+    violations.raise_any()
+    return PolicyTask(network, environment, shards)
+
+
 def remark(spec: JobSpec, dataset: Dataset) -> str:
     """What is no reason to refuse a job, but worth to be said of it: classes that it can't learn. Else ""."""
     number = dataset.column(spec.target_column)
@@ -76,7 +116,7 @@ def shuffle_window(spec: JobSpec, dataset: Dataset, held_bytes: int) -> int:
     return 0 if dataset.rows * row_bytes <= held_bytes else max(held_bytes // 2 // row_bytes, 1)
 
 
-def memory_bytes(task: Task, spec: JobSpec) -> int:
+def memory_bytes(task: Computation, spec: JobSpec) -> int:
     """What the trainer's machine needs: for vectors (parameters, a slot a shard, what the optimizer carries, spares),
     and beside each of twice as many slots for the sums of the scores.
     """
@@ -152,7 +192,7 @@ def _check_size(network: Network, spec: JobSpec, shards: Shards, path: str, viol
 
 def _check_score(spec: JobSpec, network: Network, path: str, violations: Violations) -> None:
     """Notes a score to stop early by that there isn't."""
-    known = [name for name in spec.loss.scores(network.output_shape) if name != CONFUSION]
+    known = [name for name in spec.loss.scores(network.output_shape) if name != CONFUSION] if spec.loss else []
     score = spec.early_stopping.score if spec.early_stopping else ""
     if score and score not in known:
         violations.add(

@@ -37,7 +37,7 @@ from worker.blocks import Block, merge
 from worker.gradient import Gradient, Sums
 from worker.scores import CONFUSION, BinaryConfusion, Confusion, values
 from worker.tables import TableGradient
-from worker.task import Task
+from worker.task import Computation
 
 MOST_ATTEMPTS = 10
 """How often a step is tried on workers that all die of it."""
@@ -78,7 +78,7 @@ class Trainer:
     """Trains one job on its workers. Use it once."""
 
     spec: JobSpec
-    task: Task
+    task: Computation
     workers: Workers
     checkpoints: Checkpoints
     policy: Policy

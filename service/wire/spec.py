@@ -6,10 +6,12 @@ from chainrule.v1 import training_job_pb2 as pb
 from chainrule.v1.training_data_pb2 import TrainingData
 from service.errors import Violations
 from service.jobs.spec import JobSpec, OnDivergence, Precision
+from service.wire.fields import fill, parse
 from service.wire.names import parse_name
 from service.wire.network import loss_message, network_message, parse_layers, parse_loss, parse_traits
 from service.wire.optimizer import early_stopping_message, optimizer_message, parse_early_stopping, parse_optimization
 from worker.feedback import CreditAssignment
+from worker.policy import Environment
 
 LARGEST = 1_000_000
 LARGEST_SHARDS = 1_024
@@ -21,8 +23,15 @@ def parse_spec(message: pb.TrainingJobSpec, path: str) -> JobSpec:
     """A complete specification from what a client sent. Raises InvalidArgument, naming every wrong field."""
     violations = Violations()
     data = message.data
-    dataset = parse_name(data.dataset, "datasets", f"{path}.data.dataset", violations)
-    fraction = _given(data, "validation_fraction", 0.2)
+    environment, dataset = None, ""
+    if message.HasField("environment"):
+        environment = parse(message.environment, Environment, f"{path}.environment", violations)
+        for field in ("data", "loss"):
+            if message.HasField(field):
+                violations.add(f"{path}.{field}", "is given beside environment, which takes its place; leave it out")
+    else:
+        dataset = parse_name(data.dataset, "datasets", f"{path}.data.dataset", violations)
+    fraction = environment.validation_fraction if environment else _given(data, "validation_fraction", 0.2)
     if not 0 <= fraction < 1:
         violations.add(f"{path}.data.validation_fraction", f"is {fraction:g}; must be 0 up to, but not including, 1")
     if data.shuffle_window < 0:
@@ -32,7 +41,7 @@ def parse_spec(message: pb.TrainingJobSpec, path: str) -> JobSpec:
     initial_model = ""
     if message.initial_model:
         initial_model = parse_name(message.initial_model, "models", f"{path}.initial_model", violations)
-    loss = parse_loss(message.loss, f"{path}.loss", violations)
+    loss = None if message.HasField("environment") else parse_loss(message.loss, f"{path}.loss", violations)
     optimization = parse_optimization(message.optimizer, f"{path}.optimizer", violations)
 
     def whole(field: str, default: int, largest: int, limit: str = "", least: int = 1) -> int:
@@ -67,7 +76,6 @@ def parse_spec(message: pb.TrainingJobSpec, path: str) -> JobSpec:
     if fraction == 0:
         _refuse_without_validation(message, path, violations)
     violations.raise_any()
-    assert loss is not None  # noqa: S101 - a missing one was noted
     return JobSpec(
         dataset=dataset,
         input_column=data.input_column or "x",
@@ -94,23 +102,15 @@ def parse_spec(message: pb.TrainingJobSpec, path: str) -> JobSpec:
         early_stopping=early_stopping,
         precision=precision or Precision.FLOAT32,
         traits=traits,
+        environment=environment,
         initial_model=initial_model,
     )
 
 
 def spec_message(spec: JobSpec) -> pb.TrainingJobSpec:
     """The message for a specification; parsing it gives the specification back."""
-    return pb.TrainingJobSpec(
-        data=TrainingData(
-            dataset=f"datasets/{spec.dataset}",
-            input_column=spec.input_column,
-            target_column=spec.target_column,
-            validation_fraction=spec.validation_fraction,
-            shuffle_window=spec.shuffle_window,
-            weight_column=spec.weight_column,
-        ),
+    message = pb.TrainingJobSpec(
         network=network_message(spec.layers, spec.padding, spec.traits),
-        loss=loss_message(spec.loss),
         optimizer=optimizer_message(spec),
         epochs=spec.epochs,
         batch_size=spec.batch_size,
@@ -126,6 +126,24 @@ def spec_message(spec: JobSpec) -> pb.TrainingJobSpec:
         early_stopping=early_stopping_message(spec.early_stopping),
         precision=pb.TrainingJobSpec.Precision.Value(spec.precision.value),
         initial_model=f"models/{spec.initial_model}" if spec.initial_model else "",
+    )
+    if spec.environment is not None:
+        fill(message.environment, spec.environment)
+    else:
+        message.data.CopyFrom(_data_message(spec))
+    if spec.loss is not None:
+        message.loss.CopyFrom(loss_message(spec.loss))
+    return message
+
+
+def _data_message(spec: JobSpec) -> TrainingData:
+    return TrainingData(
+        dataset=f"datasets/{spec.dataset}",
+        input_column=spec.input_column,
+        target_column=spec.target_column,
+        validation_fraction=spec.validation_fraction,
+        shuffle_window=spec.shuffle_window,
+        weight_column=spec.weight_column,
     )
 
 

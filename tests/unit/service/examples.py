@@ -57,6 +57,7 @@ def spec(**changes: Any) -> JobSpec:
 def task(of: JobSpec = SPEC, rows: int = ROWS) -> Task:
     """What workers compute for a specification."""
     network = Network(of.layers, (FEATURES,), of.padding, of.credit_assignment, of.traits)
+    assert of.loss is not None
     return Task(network, of.loss, of.shards_of(rows))
 
 

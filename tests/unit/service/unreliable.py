@@ -17,7 +17,7 @@ from service.training.session import Broken, Gone, News, Order, Training
 from worker.arrays import Array
 from worker.blocks import Block, merge
 from worker.gradient import Gradient
-from worker.task import Data, Task
+from worker.task import Computation, Data
 
 REASON = "its process ended"
 
@@ -26,7 +26,7 @@ REASON = "its process ended"
 class UnreliableWorkers:
     """Computes shards as several workers would, and loses some of them in the calls of the script."""
 
-    task: Task
+    task: Computation
     data: Data
     count: int
     losses: Mapping[int, Sequence[int]] = field(default_factory=dict)
@@ -162,7 +162,7 @@ class GatedWorkers(LocalWorkers):
 
     def __init__(
         self,
-        task: Task,
+        task: Computation,
         data: Data,
         count: int,
         gate: threading.Event,
@@ -210,7 +210,7 @@ class DyingCluster:
 class DyingWorkers(LocalWorkers):
     """Takes a number of steps, and then the whole process along."""
 
-    def __init__(self, task: Task, data: Data, count: int, steps: int | None) -> None:
+    def __init__(self, task: Computation, data: Data, count: int, steps: int | None) -> None:
         super().__init__(task, data, count)
         self._left = steps
 
