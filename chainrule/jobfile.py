@@ -69,8 +69,13 @@ def read_network_file(path: Path) -> Network:
 
 
 def _resolve_dataset(path: Path, spec: TrainingJobSpec) -> Path | None:
-    """The file that the spec names as its dataset; if it names a dataset instead, completes that name in place."""
+    """The file that the spec names as its dataset; if it names a dataset instead, completes that name in place.
+
+    A job that acts in an environment has none.
+    """
     named = spec.data.dataset
+    if spec.HasField("environment"):
+        return None
     if not named:
         raise JobFileError(
             _headline(path),
