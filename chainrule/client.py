@@ -12,20 +12,25 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 import grpc
+import numpy as np
+from numpy.typing import ArrayLike
 
 from chainrule.channel import open_channel
 from chainrule.errors import from_rpc_error
+from chainrule.inference.open_inference_pb2 import ModelMetadataRequest, ModelMetadataResponse
+from chainrule.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from chainrule.modelupload import ModelUpload
 from chainrule.packing import Source, packed
-from chainrule.resources import DATASETS, JOBS, MODELS, bare_id, full_name
+from chainrule.predicting import Numbers, as_rows, outputs, requests
+from chainrule.resources import DATASETS, JOBS, MODELS, bare_alias, bare_id, full_name
 from chainrule.transfer import Progress, Upload, column_groups, save_download
 from chainrule.uploading import send_all
 from chainrule.v1 import dataset_service_pb2, model_service_pb2, training_service_pb2
 from chainrule.v1.dataset_service_pb2 import Dataset
 from chainrule.v1.dataset_service_pb2_grpc import DatasetServiceStub
-from chainrule.v1.model_service_pb2 import Model, UploadModelHeader
+from chainrule.v1.model_service_pb2 import EvaluateModelResponse, Model, UploadModelHeader
 from chainrule.v1.model_service_pb2_grpc import ModelServiceStub
-from chainrule.v1.network_pb2 import Network
+from chainrule.v1.network_pb2 import Loss, Network
 from chainrule.v1.training_job_pb2 import TrainingEvent, TrainingJob, TrainingJobSpec, TrainingProgress
 from chainrule.v1.training_service_pb2_grpc import TrainingServiceStub
 from chainrule.watching import watch
@@ -44,9 +49,10 @@ class Client:
         with Client("127.0.0.1:50051") as client:
             job = client.wait(client.create_job(spec).name)
 
-    Names are accepted as bare ids (``"x"``) or in full (``"jobs/x"``). Every method raises a
-    `chainrule.errors.ServiceError`: `Unavailable` if nobody answers at the address, `DeadlineExceeded` if there is no
-    answer in time, `NotFound` for a name that does not exist, and what else its docstring says.
+    Names are accepted as bare ids (``"x"``) or in full (``"jobs/x"``); of a model also an alias (``"@production"``).
+    Every method raises a `chainrule.errors.ServiceError`: `Unavailable` if nobody answers at the address,
+    `DeadlineExceeded` if there is no answer in time, `NotFound` for a name that does not exist, and what else its
+    docstring says.
     """
 
     def __init__(self, address: str, *, timeout: float = DEFAULT_TIMEOUT) -> None:
@@ -61,6 +67,7 @@ class Client:
         self._training = TrainingServiceStub(self._channel)
         self._datasets = DatasetServiceStub(self._channel)
         self._models = ModelServiceStub(self._channel)
+        self._inference = GRPCInferenceServiceStub(self._channel)
 
     def __enter__(self) -> Self:
         return self
@@ -303,6 +310,62 @@ class Client:
         finally:
             stream.cancel()
         return target
+
+    def predict(self, name: str, rows: ArrayLike) -> Numbers:
+        """What a model makes of some rows (rows, ...), an array of (rows, ...): for classes their logits.
+
+        However many rows there are, they are sent in messages that the service takes, all to the same model. Raises
+        InvalidRequest if the model can't take such rows, DatasetFileError if they are no numbers.
+        """
+        described = self.describe_model(name)
+        found = [
+            outputs(self._call(self._inference.ModelInfer, request))
+            for request in requests(as_rows(rows, described), described)
+        ]
+        return np.concatenate(found)
+
+    def describe_model(self, name: str) -> ModelMetadataResponse:
+        """What a model takes and gives, as the Open Inference Protocol says it."""
+        return self._call(self._inference.ModelMetadata, ModelMetadataRequest(name=full_name(MODELS, name)))
+
+    def evaluate_model(
+        self,
+        name: str,
+        dataset: str,
+        *,
+        input_column: str = "",
+        target_column: str = "",
+        weight_column: str = "",
+        loss: Loss | None = None,
+        timeout: float = 600.0,
+    ) -> EvaluateModelResponse:
+        """Judges a model by all rows of a dataset, which may take `timeout` seconds.
+
+        What is left out is as in the model's job, except that every row counts 1. Raises InvalidRequest if model,
+        dataset and loss don't fit together.
+        """
+        request = model_service_pb2.EvaluateModelRequest(
+            name=full_name(MODELS, name),
+            dataset=full_name(DATASETS, dataset),
+            input_column=input_column,
+            target_column=target_column,
+            weight_column=weight_column,
+            loss=loss,
+        )
+        return self._call(self._models.EvaluateModel, request, timeout)
+
+    def set_model_alias(self, alias: str, name: str) -> Model:
+        """Has an alias (``"production"``) stand for a model from now on, and returns the model.
+
+        The model may be named by another alias: ``set_model_alias("production", "@staging")``.
+        """
+        request = model_service_pb2.SetModelAliasRequest(name=full_name(MODELS, name), alias=bare_alias(alias))
+        return self._call(self._models.SetModelAlias, request)
+
+    def delete_model_alias(self, alias: str) -> None:
+        """Removes an alias. Its model stays."""
+        request = model_service_pb2.DeleteModelAliasRequest(alias=bare_alias(alias))
+        self._call(self._models.DeleteModelAlias, request)
 
     def _call(
         self,

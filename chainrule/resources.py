@@ -16,3 +16,8 @@ def full_name(collection: str, name: str) -> str:
 def bare_id(name: str) -> str:
     """``bare_id("jobs/x")`` and ``bare_id("x")`` are both ``"x"``."""
     return name.rpartition("/")[2]
+
+
+def bare_alias(alias: str) -> str:
+    """``bare_alias("models/@x")``, ``bare_alias("@x")`` and ``bare_alias("x")`` are all ``"x"``."""
+    return bare_id(alias).removeprefix("@")

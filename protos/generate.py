@@ -1,4 +1,4 @@
-"""Generates the Python stubs of the contract into chainrule/v1, or checks that those committed are fresh.
+"""Generates the Python stubs of the contracts below chainrule/, or checks that those committed are fresh.
 
 They are committed so that an install needs no compiler. The generator is pinned to the protobuf 6 line: its code runs
 with protobuf 6 and 7, while code from newer tools would lock out everyone whose other libraries hold protobuf below 7.
@@ -15,14 +15,20 @@ from pathlib import Path
 from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGE = Path("chainrule/v1")
+PACKAGES = (Path("chainrule/v1"), Path("chainrule/inference"))
+SHARED = PACKAGES[1]
+"""The protocol that isn't ours alone. Other libraries bring stubs of it too, such as Triton's client, and protobuf's
+default pool takes no two files that define the same names; so ours get a pool of their own."""
 
 
 def generate(output: Path) -> None:
-    """Writes the modules and type stubs of every proto of the contract below `output`."""
-    protos = sorted((ROOT / "protos" / PACKAGE).glob("*.proto"))
+    """Writes the modules and type stubs of every proto below `output`."""
+    protos = [path for package in PACKAGES for path in sorted((ROOT / "protos" / package).glob("*.proto"))]
     compile_protos(output, ("python", "mypy"), protos)
-    compile_protos(output, ("grpc_python", "mypy_grpc"), [path for path in protos if path.stem.endswith("_service")])
+    compile_protos(output, ("grpc_python", "mypy_grpc"), [path for path in protos if "\nservice " in path.read_text()])
+    for path in (output / SHARED).glob("*_pb2.py"):
+        own = path.read_text().replace("_descriptor_pool.Default()", "_descriptor_pool.DescriptorPool()")
+        path.write_text(own)
 
 
 def compile_protos(output: Path, plugins: tuple[str, ...], protos: list[Path]) -> None:
@@ -41,7 +47,12 @@ def compile_protos(output: Path, plugins: tuple[str, ...], protos: list[Path]) -
 def stale(fresh: Path) -> list[str]:
     """The names of the generated files that differ from those committed, or are only on one side."""
     contents = [
-        {path.name: path.read_bytes() for path in (base / PACKAGE).glob("*_pb2*.py*")} for base in (fresh, ROOT)
+        {
+            path.relative_to(base).as_posix(): path.read_bytes()
+            for package in PACKAGES
+            for path in (base / package).glob("*_pb2*.py*")
+        }
+        for base in (fresh, ROOT)
     ]
     return sorted(
         name for name in contents[0].keys() | contents[1].keys() if contents[0].get(name) != contents[1].get(name)

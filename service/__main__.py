@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import TextIO
 
 import structlog
+import threadpoolctl
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
 from service.api.datasets import DatasetServicer
+from service.api.inference import InferenceServicer
 from service.api.models import ModelServicer
 from service.api.server import AddressTaken, serving
 from service.api.training import TrainingServicer
@@ -32,14 +34,18 @@ from service.files import write_atomically
 from service.jobs.jobs import Jobs
 from service.jobs.scheduler import Scheduler
 from service.jobs.store import JobStore, StoreError
-from service.metrics import JobMetrics, metrics_endpoint
-from service.models.registry import Models
+from service.metrics import JobMetrics, PredictionMetrics, metrics_endpoint
+from service.models.aliases import Aliases
+from service.models.loaded import LoadedModels
+from service.models.predictor import Predictor
+from service.models.registry import Model, Models
 from service.settings import Settings, host_and_port
 from service.training.runner import Runner
 from service.training.trainer import Policy
 from service.training.transfer import Transfer
-from service.wire.job import layers_json, spec_text
+from service.wire.job import layers_json, origin, spec_text
 from service.wire.network import model_network
+from worker.network import Network
 
 STOP_SECONDS = 30.0
 """How long running jobs have to write a checkpoint when the service stops."""
@@ -110,8 +116,13 @@ async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dic
         models = Models(directory / "models", settings.max_model_bytes)
         transfer = Transfer(models, jobs, directory / "checkpoints", model_network)
         transfer.sweep()
+        aliases = Aliases(directory / "aliases.json", models)
+        # Forward passes have threads of their own, and more of BLAS in each would stand in each other's way.
+        stack.enter_context(threadpoolctl.threadpool_limits(1))
+        loaded = LoadedModels(models, network_of, settings.model_cache_bytes)
+        predictor = stack.enter_context(closing(Predictor(loaded)))
         policy = Policy(settings.checkpoint_seconds, settings.worker_wait_seconds)
-        runner = Runner(jobs, datasets, models, cluster, policy, directory / "checkpoints", layers_json)
+        runner = Runner(jobs, datasets, models, cluster, policy, directory / "checkpoints", layers_json, origin)
 
         def capacity() -> int:
             return cluster.room().workers
@@ -120,14 +131,18 @@ async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dic
         jobs.requeue_interrupted()
 
         collector = JobMetrics(jobs, runner.timings.get, capacity, settings.metrics_retention_seconds)
+        predictions = PredictionMetrics(predictor.usage, loaded)
         try:
-            metrics_port = stack.enter_context(metrics_endpoint(metrics_host, metrics_port, collector))
+            metrics_port = stack.enter_context(metrics_endpoint(metrics_host, metrics_port, collector, predictions))
         except OSError as error:
             raise Refused(f"can't listen at {settings.metrics_listen} for metrics: {error.strerror}") from error
 
         training = TrainingServicer(jobs, datasets, transfer, cluster.room, scheduler.reason)
-        datasets_api = DatasetServicer(datasets, uploads, imports, jobs)
-        async with serving(settings.listen, training, datasets_api, ModelServicer(models, jobs)) as port:
+        dataset_servicer = DatasetServicer(datasets, uploads, imports, jobs)
+        most_bytes = settings.max_message_bytes
+        inference = InferenceServicer(predictor, aliases, most_bytes)
+        model_servicer = ModelServicer(models, jobs, aliases, predictor, datasets)
+        async with serving(settings.listen, training, dataset_servicer, model_servicer, inference, most_bytes) as port:
             scheduler.start()
             try:
                 yield {
@@ -139,6 +154,11 @@ async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dic
                 runner.stop()
                 await asyncio.to_thread(scheduler.stop, STOP_SECONDS)
                 training.stop_watching()
+
+
+def network_of(model: Model) -> Network:
+    """A model's network, as its description has it."""
+    return model_network(model.layers_json, model.input_shape)
 
 
 def _data(settings: Settings) -> tuple[Datasets, Uploads, Imports]:

@@ -5,7 +5,7 @@ some time after its end, so that their number stays bounded however many jobs th
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -16,6 +16,9 @@ from prometheus_client.registry import Collector
 
 from service.jobs.job import STATES, Job, Progress
 from service.jobs.jobs import Jobs
+from service.models import usage
+from service.models.loaded import LoadedModels
+from service.models.usage import Usage
 from service.training.timing import BUCKETS, PHASES, Timing
 
 JOB = ("job_id",)
@@ -62,15 +65,43 @@ class JobMetrics(Collector):
         for job, _ in shown:
             if timing := self._timing(job.id):
                 for phase in PHASES:
-                    family.add_metric((job.id, phase), _cumulative(timing.counts[phase]), timing.seconds[phase])
+                    family.add_metric(
+                        (job.id, phase), _cumulative(timing.counts[phase], BUCKETS), timing.seconds[phase]
+                    )
         return family
 
 
+class PredictionMetrics(Collector):
+    """The metrics of what models were asked for. Models are no label: there may be any number of them."""
+
+    def __init__(self, used: Usage, loaded: LoadedModels) -> None:
+        self._usage = used
+        self._loaded = loaded
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics, as of now."""
+        used, loaded = self._usage, self._loaded
+        requests = CounterMetricFamily(
+            "chainrule_predictions", "Requests for predictions by outcome.", labels=("outcome",)
+        )
+        for outcome, count in used.requests.items():
+            requests.add_metric((outcome,), count)
+        yield requests
+        yield CounterMetricFamily("chainrule_prediction_rows", "Rows predicted.", used.rows)
+        buckets = _cumulative(list(used.counts), usage.BUCKETS)
+        text = "Time from a request for predictions to its answer."
+        yield HistogramMetricFamily("chainrule_prediction_seconds", text, buckets, used.seconds)
+        yield GaugeMetricFamily("chainrule_model_cache_bytes", "Memory of the models at hand.", loaded.bytes)
+        yield GaugeMetricFamily("chainrule_model_cache_models", "Models at hand.", loaded.count)
+        yield CounterMetricFamily("chainrule_model_loads", "Models read from the disk.", loaded.loads)
+
+
 @contextmanager
-def metrics_endpoint(host: str, port: int, collector: Collector) -> Iterator[int]:
+def metrics_endpoint(host: str, port: int, *collectors: Collector) -> Iterator[int]:
     """Serves /metrics while the context is open; gives the port. Raises OSError."""
     registry = CollectorRegistry()
-    registry.register(collector)
+    for collector in collectors:
+        registry.register(collector)
     server, thread = start_http_server(port, host, registry)
     try:
         yield server.server_port
@@ -151,11 +182,11 @@ def _counts(shown: list[tuple[Job, Progress]]) -> Iterator[Metric]:
         yield family
 
 
-def _cumulative(counts: list[int]) -> list[tuple[str, float]]:
+def _cumulative(counts: list[int], bounds: Sequence[float]) -> list[tuple[str, float]]:
     """Prometheus's buckets count everything up to their bound."""
     total = 0.0
     buckets = []
-    for bound, count in zip((*map(str, BUCKETS), "+Inf"), counts, strict=True):
+    for bound, count in zip((*map(str, bounds), "+Inf"), counts, strict=True):
         total += count
         buckets.append((bound, total))
     return buckets

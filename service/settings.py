@@ -68,6 +68,15 @@ class Settings(BaseSettings):
     worker_join_seconds: float = Field(30.0, gt=0, description="a worker that takes longer to join a job is replaced")
     worker_answer_seconds: float = Field(300.0, gt=0, description="a worker that takes longer over a step is replaced")
     trainer_answer_seconds: float = Field(60.0, gt=0, description="a trainer that is silent for longer is replaced")
+    model_cache_bytes: int = Field(
+        1 << 30, ge=1, description="how much memory the models may take that are kept at hand to predict with"
+    )
+    max_message_bytes: int = Field(
+        4 << 20,
+        ge=4 << 20,
+        le=(1 << 31) - 1,
+        description="the most a request or a response may have, such as a batch to predict",
+    )
     metrics_retention_seconds: float = Field(3600.0, ge=0, description="how long an ended job stays in the metrics")
     announce: bool = Field(False, description="print a line of JSON with the addresses once ready")
     until_stdin_closes: bool = Field(False, description="stop when standard input closes, as for a parent that ends")

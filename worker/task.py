@@ -86,11 +86,16 @@ class Task:
     def evaluate(self, data: "Data", params: Array, shard: int) -> Sums:
         """Loss and scores of one shard of the held-out rows."""
         rows = self.shards.validation(shard)
-        size = max(1, min(ROWS_AT_ONCE, NUMBERS_AT_ONCE // sum(math.prod(shape) for shape in self.network.shapes)))
+        size = rows_at_once(self.network)
         parts = [rows[start : start + size] for start in range(0, len(rows), size)]
         # Without rows one empty part gives the zeros. One after the other, since the sums of scores may be large.
         terms = (evaluate(self.network, self.loss, params, data.take(part, params.dtype)) for part in parts or [rows])
         return functools.reduce(operator.add, terms)
+
+
+def rows_at_once(network: Network) -> int:
+    """How many rows to take in one forward pass, so that memory is bounded."""
+    return max(1, min(ROWS_AT_ONCE, NUMBERS_AT_ONCE // max(sum(math.prod(shape) for shape in network.shapes), 1)))
 
 
 class Column(Protocol):

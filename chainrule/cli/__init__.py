@@ -4,8 +4,10 @@ import click
 
 from chainrule.cli.datasets import datasets
 from chainrule.cli.demo import demo
+from chainrule.cli.evaluate import evaluate
 from chainrule.cli.jobs import jobs
 from chainrule.cli.models import models
+from chainrule.cli.predict import predict
 from chainrule.cli.program import Program
 from chainrule.cli.serve import serve
 from chainrule.cli.train import train
@@ -27,11 +29,15 @@ def main() -> None:
       chainrule serve
       chainrule train examples/digits.yaml --server 127.0.0.1:50051
       chainrule jobs list
+    \b
+    Ask a model that came of it:
+      chainrule predict @latest --input rows.csv
+      chainrule evaluate @latest digits
 
     Exit codes: 0 success; 1 the job failed or was cancelled, or a request was refused; 2 the command line is wrong;
     3 no coordinator answers; 130 interrupted by Ctrl-C.
     """
 
 
-for command in (demo, train, serve, jobs, datasets, models):
+for command in (demo, train, serve, jobs, datasets, models, predict, evaluate):
     main.add_command(command)

@@ -12,7 +12,7 @@ from chainrule.cli.table import print_table
 from chainrule.cli.text import as_dict, local_time, number, optional, percent, print_json, size
 from chainrule.client import Client
 from chainrule.jobfile import read_network_file
-from chainrule.resources import bare_id
+from chainrule.resources import bare_alias, bare_id
 from chainrule.v1.model_service_pb2 import Model
 
 
@@ -26,13 +26,14 @@ def _shape(_context: click.Context, _parameter: click.Parameter, value: str | No
 
 @click.group()
 def models() -> None:
-    """List trained networks, download them, and bring others.
+    """List trained networks, download them, bring others, and give them other names.
 
     \b
       chainrule models list
       chainrule models download NAME -o digits.safetensors
       chainrule models download NAME --format onnx -o digits.onnx
       chainrule models upload digits.safetensors --id digits
+      chainrule models alias production NAME
     """
 
 
@@ -52,6 +53,9 @@ def list_models(server: str, as_json: bool) -> None:
             map(_row, found),
             "there are no models yet; a job that succeeds makes one",
         )
+        for model in found:
+            for alias in model.aliases:
+                click.echo(_stands_for(alias, model))
 
 
 @models.command()
@@ -140,6 +144,44 @@ def download(name: str, output: Path, kind: str, server: str, as_json: bool) -> 
         print_json(as_dict(model) | {"path": str(path)})
     else:
         click.echo(str(path))
+
+
+@models.command("alias")
+@click.argument("alias")
+@click.argument("name")
+@server_option
+@json_option("the model")
+def set_alias(alias: str, name: str, server: str, as_json: bool) -> None:
+    """Have ALIAS stand for the model NAME from now on, whatever it stood for before.
+
+    Then @ALIAS is understood wherever a model is named; @latest is always the newest one.
+
+    \b
+      chainrule models alias staging NAME
+      chainrule models alias production @staging
+      chainrule predict @production --input rows.csv
+    """
+    with Client(server) as client:
+        model = client.set_model_alias(alias, name)
+    if as_json:
+        print_json(as_dict(model))
+    else:
+        click.echo(_stands_for(bare_alias(alias), model))
+
+
+@models.command()
+@click.argument("aliases", metavar="ALIAS...", nargs=-1, required=True)
+@server_option
+def unalias(aliases: tuple[str, ...], server: str) -> None:
+    """Remove aliases. Their models stay."""
+    with Client(server) as client:
+        for each in aliases:
+            client.delete_model_alias(each)
+            say(f"@{bare_alias(each)} removed")
+
+
+def _stands_for(alias: str, model: Model) -> str:
+    return f"@{alias} stands for {model.name}"
 
 
 def _row(model: Model) -> list[str]:

@@ -5,6 +5,7 @@ Models: trained networks."""
 
 import builtins
 import chainrule.v1.network_pb2
+import chainrule.v1.training_job_pb2
 import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
@@ -83,6 +84,10 @@ class Model(google.protobuf.message.Message):
     CREATE_TIME_FIELD_NUMBER: builtins.int
     VALIDATION_SCORES_FIELD_NUMBER: builtins.int
     INPUT_COLUMN_FIELD_NUMBER: builtins.int
+    LOSS_FIELD_NUMBER: builtins.int
+    SPEC_FIELD_NUMBER: builtins.int
+    DATASET_SHA256_FIELD_NUMBER: builtins.int
+    ALIASES_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The resource name, "models/<id>"."""
     training_job: builtins.str
@@ -103,6 +108,8 @@ class Model(google.protobuf.message.Message):
     """SHA-256 of its file, in hexadecimal."""
     input_column: builtins.str
     """The dataset's column that it was trained on."""
+    dataset_sha256: builtins.str
+    """SHA-256 of the file that the job's dataset was made of, in hexadecimal; a dataset of the same name may come later."""
     @property
     def network(self) -> chainrule.v1.network_pb2.Network:
         """Its layers."""
@@ -118,6 +125,20 @@ class Model(google.protobuf.message.Message):
     @property
     def validation_scores(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
         """Scores of the validation rows: see EpochCompleted."""
+
+    @property
+    def loss(self) -> chainrule.v1.network_pb2.Loss:
+        """The loss that it was trained with. Unset where that is not known."""
+
+    @property
+    def spec(self) -> chainrule.v1.training_job_pb2.TrainingJobSpec:
+        """The job's specification, every default filled in: with the dataset, all it takes to get the same bits again. Unset
+        where it is not known.
+        """
+
+    @property
+    def aliases(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The aliases that stand for it, but for "latest"."""
 
     def __init__(
         self,
@@ -135,9 +156,13 @@ class Model(google.protobuf.message.Message):
         create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         validation_scores: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
         input_column: builtins.str = ...,
+        loss: chainrule.v1.network_pb2.Loss | None = ...,
+        spec: chainrule.v1.training_job_pb2.TrainingJobSpec | None = ...,
+        dataset_sha256: builtins.str = ...,
+        aliases: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "create_time", b"create_time", "network", b"network", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "create_time", b"create_time", "input_column", b"input_column", "input_shape", b"input_shape", "name", b"name", "network", b"network", "parameter_count", b"parameter_count", "parameters_sha256", b"parameters_sha256", "sha256", b"sha256", "size_bytes", b"size_bytes", "training_job", b"training_job", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss", "validation_scores", b"validation_scores"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "create_time", b"create_time", "loss", b"loss", "network", b"network", "spec", b"spec", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "aliases", b"aliases", "create_time", b"create_time", "dataset_sha256", b"dataset_sha256", "input_column", b"input_column", "input_shape", b"input_shape", "loss", b"loss", "name", b"name", "network", b"network", "parameter_count", b"parameter_count", "parameters_sha256", b"parameters_sha256", "sha256", b"sha256", "size_bytes", b"size_bytes", "spec", b"spec", "training_job", b"training_job", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss", "validation_scores", b"validation_scores"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_validation_accuracy", b"_validation_accuracy"]) -> typing.Literal["validation_accuracy"] | None: ...
     @typing.overload
@@ -153,7 +178,7 @@ class GetModelRequest(google.protobuf.message.Message):
 
     NAME_FIELD_NUMBER: builtins.int
     name: builtins.str
-    """The model's resource name, "models/<id>"."""
+    """The model's resource name, "models/<id>" or "models/@<alias>"."""
     def __init__(
         self,
         *,
@@ -373,3 +398,136 @@ class DeleteModelRequest(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["name", b"name"]) -> None: ...
 
 global___DeleteModelRequest = DeleteModelRequest
+
+@typing.final
+class EvaluateModelRequest(google.protobuf.message.Message):
+    """The request of EvaluateModel."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    DATASET_FIELD_NUMBER: builtins.int
+    INPUT_COLUMN_FIELD_NUMBER: builtins.int
+    TARGET_COLUMN_FIELD_NUMBER: builtins.int
+    WEIGHT_COLUMN_FIELD_NUMBER: builtins.int
+    LOSS_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """The model's resource name."""
+    dataset: builtins.str
+    """The dataset's resource name, "datasets/<id>"."""
+    input_column: builtins.str
+    """The column that goes into the network. Default: the model's."""
+    target_column: builtins.str
+    """The column that the output is held against. Default: that of the model's job, or "y"."""
+    weight_column: builtins.str
+    """A column of one number a row: how much each row counts in the loss. Default: every row counts 1."""
+    @property
+    def loss(self) -> chainrule.v1.network_pb2.Loss:
+        """What to judge by. Default: the model's loss."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        dataset: builtins.str = ...,
+        input_column: builtins.str = ...,
+        target_column: builtins.str = ...,
+        weight_column: builtins.str = ...,
+        loss: chainrule.v1.network_pb2.Loss | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["loss", b"loss"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["dataset", b"dataset", "input_column", b"input_column", "loss", b"loss", "name", b"name", "target_column", b"target_column", "weight_column", b"weight_column"]) -> None: ...
+
+global___EvaluateModelRequest = EvaluateModelRequest
+
+@typing.final
+class EvaluateModelResponse(google.protobuf.message.Message):
+    """The response of EvaluateModel."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class ScoresEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.float
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.float = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    MODEL_FIELD_NUMBER: builtins.int
+    LOSS_FIELD_NUMBER: builtins.int
+    SCORES_FIELD_NUMBER: builtins.int
+    ROWS_FIELD_NUMBER: builtins.int
+    DURATION_SECONDS_FIELD_NUMBER: builtins.int
+    model: builtins.str
+    """The model that was judged, "models/<id>"."""
+    loss: builtins.float
+    """The mean loss over the rows."""
+    rows: builtins.int
+    """How many rows there were."""
+    duration_seconds: builtins.float
+    """Seconds it took."""
+    @property
+    def scores(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
+        """The scores of all rows by name, such as "accuracy", the share of rows classified correctly."""
+
+    def __init__(
+        self,
+        *,
+        model: builtins.str = ...,
+        loss: builtins.float = ...,
+        scores: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
+        rows: builtins.int = ...,
+        duration_seconds: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["duration_seconds", b"duration_seconds", "loss", b"loss", "model", b"model", "rows", b"rows", "scores", b"scores"]) -> None: ...
+
+global___EvaluateModelResponse = EvaluateModelResponse
+
+@typing.final
+class SetModelAliasRequest(google.protobuf.message.Message):
+    """The request of SetModelAlias."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    ALIAS_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """The model's resource name; an alias in its place stands for the model that it stands for now."""
+    alias: builtins.str
+    """The alias: 1 to 63 lower-case letters, digits and hyphens, beginning with a letter. Not "latest"."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        alias: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["alias", b"alias", "name", b"name"]) -> None: ...
+
+global___SetModelAliasRequest = SetModelAliasRequest
+
+@typing.final
+class DeleteModelAliasRequest(google.protobuf.message.Message):
+    """The request of DeleteModelAlias."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ALIAS_FIELD_NUMBER: builtins.int
+    alias: builtins.str
+    """The alias."""
+    def __init__(
+        self,
+        *,
+        alias: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["alias", b"alias"]) -> None: ...
+
+global___DeleteModelAliasRequest = DeleteModelAliasRequest

@@ -27,7 +27,8 @@ if _version_not_supported:
 
 
 class ModelServiceStub(object):
-    """Keeps what jobs made.
+    """Keeps what jobs made. Wherever a request names a model it may be "models/<id>" or, by an alias, "models/@<alias>";
+    "models/@latest" is always the newest one.
     """
 
     def __init__(self, channel):
@@ -61,10 +62,26 @@ class ModelServiceStub(object):
                 request_serializer=chainrule_dot_v1_dot_model__service__pb2.DeleteModelRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
+        self.EvaluateModel = channel.unary_unary(
+                '/chainrule.v1.ModelService/EvaluateModel',
+                request_serializer=chainrule_dot_v1_dot_model__service__pb2.EvaluateModelRequest.SerializeToString,
+                response_deserializer=chainrule_dot_v1_dot_model__service__pb2.EvaluateModelResponse.FromString,
+                _registered_method=True)
+        self.SetModelAlias = channel.unary_unary(
+                '/chainrule.v1.ModelService/SetModelAlias',
+                request_serializer=chainrule_dot_v1_dot_model__service__pb2.SetModelAliasRequest.SerializeToString,
+                response_deserializer=chainrule_dot_v1_dot_model__service__pb2.Model.FromString,
+                _registered_method=True)
+        self.DeleteModelAlias = channel.unary_unary(
+                '/chainrule.v1.ModelService/DeleteModelAlias',
+                request_serializer=chainrule_dot_v1_dot_model__service__pb2.DeleteModelAliasRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer(object):
-    """Keeps what jobs made.
+    """Keeps what jobs made. Wherever a request names a model it may be "models/<id>" or, by an alias, "models/@<alias>";
+    "models/@latest" is always the newest one.
     """
 
     def GetModel(self, request, context):
@@ -103,6 +120,28 @@ class ModelServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EvaluateModel(self, request, context):
+        """Judges a model by all rows of a dataset: the mean loss, and the scores that mean something with that loss.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetModelAlias(self, request, context):
+        """Has an alias stand for a model from now on, whatever it stood for before. Who asks for the alias gets the one model
+        or the other, never an error in between.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteModelAlias(self, request, context):
+        """Removes an alias. The model stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -131,6 +170,21 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     request_deserializer=chainrule_dot_v1_dot_model__service__pb2.DeleteModelRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
+            'EvaluateModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.EvaluateModel,
+                    request_deserializer=chainrule_dot_v1_dot_model__service__pb2.EvaluateModelRequest.FromString,
+                    response_serializer=chainrule_dot_v1_dot_model__service__pb2.EvaluateModelResponse.SerializeToString,
+            ),
+            'SetModelAlias': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetModelAlias,
+                    request_deserializer=chainrule_dot_v1_dot_model__service__pb2.SetModelAliasRequest.FromString,
+                    response_serializer=chainrule_dot_v1_dot_model__service__pb2.Model.SerializeToString,
+            ),
+            'DeleteModelAlias': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteModelAlias,
+                    request_deserializer=chainrule_dot_v1_dot_model__service__pb2.DeleteModelAliasRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'chainrule.v1.ModelService', rpc_method_handlers)
@@ -140,7 +194,8 @@ def add_ModelServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ModelService(object):
-    """Keeps what jobs made.
+    """Keeps what jobs made. Wherever a request names a model it may be "models/<id>" or, by an alias, "models/@<alias>";
+    "models/@latest" is always the newest one.
     """
 
     @staticmethod
@@ -267,6 +322,87 @@ class ModelService(object):
             target,
             '/chainrule.v1.ModelService/DeleteModel',
             chainrule_dot_v1_dot_model__service__pb2.DeleteModelRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EvaluateModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/chainrule.v1.ModelService/EvaluateModel',
+            chainrule_dot_v1_dot_model__service__pb2.EvaluateModelRequest.SerializeToString,
+            chainrule_dot_v1_dot_model__service__pb2.EvaluateModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetModelAlias(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/chainrule.v1.ModelService/SetModelAlias',
+            chainrule_dot_v1_dot_model__service__pb2.SetModelAliasRequest.SerializeToString,
+            chainrule_dot_v1_dot_model__service__pb2.Model.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteModelAlias(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/chainrule.v1.ModelService/DeleteModelAlias',
+            chainrule_dot_v1_dot_model__service__pb2.DeleteModelAliasRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options,
             channel_credentials,

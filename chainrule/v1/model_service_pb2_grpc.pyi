@@ -19,7 +19,9 @@ class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type:
     ...
 
 class ModelServiceStub:
-    """Keeps what jobs made."""
+    """Keeps what jobs made. Wherever a request names a model it may be "models/<id>" or, by an alias, "models/@<alias>";
+    "models/@latest" is always the newest one.
+    """
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
     GetModel: grpc.UnaryUnaryMultiCallable[
@@ -54,8 +56,30 @@ class ModelServiceStub:
     ]
     """Removes a model. Jobs that started from it have a copy of what they took."""
 
+    EvaluateModel: grpc.UnaryUnaryMultiCallable[
+        chainrule.v1.model_service_pb2.EvaluateModelRequest,
+        chainrule.v1.model_service_pb2.EvaluateModelResponse,
+    ]
+    """Judges a model by all rows of a dataset: the mean loss, and the scores that mean something with that loss."""
+
+    SetModelAlias: grpc.UnaryUnaryMultiCallable[
+        chainrule.v1.model_service_pb2.SetModelAliasRequest,
+        chainrule.v1.model_service_pb2.Model,
+    ]
+    """Has an alias stand for a model from now on, whatever it stood for before. Who asks for the alias gets the one model
+    or the other, never an error in between.
+    """
+
+    DeleteModelAlias: grpc.UnaryUnaryMultiCallable[
+        chainrule.v1.model_service_pb2.DeleteModelAliasRequest,
+        google.protobuf.empty_pb2.Empty,
+    ]
+    """Removes an alias. The model stays."""
+
 class ModelServiceAsyncStub:
-    """Keeps what jobs made."""
+    """Keeps what jobs made. Wherever a request names a model it may be "models/<id>" or, by an alias, "models/@<alias>";
+    "models/@latest" is always the newest one.
+    """
 
     GetModel: grpc.aio.UnaryUnaryMultiCallable[
         chainrule.v1.model_service_pb2.GetModelRequest,
@@ -89,8 +113,30 @@ class ModelServiceAsyncStub:
     ]
     """Removes a model. Jobs that started from it have a copy of what they took."""
 
+    EvaluateModel: grpc.aio.UnaryUnaryMultiCallable[
+        chainrule.v1.model_service_pb2.EvaluateModelRequest,
+        chainrule.v1.model_service_pb2.EvaluateModelResponse,
+    ]
+    """Judges a model by all rows of a dataset: the mean loss, and the scores that mean something with that loss."""
+
+    SetModelAlias: grpc.aio.UnaryUnaryMultiCallable[
+        chainrule.v1.model_service_pb2.SetModelAliasRequest,
+        chainrule.v1.model_service_pb2.Model,
+    ]
+    """Has an alias stand for a model from now on, whatever it stood for before. Who asks for the alias gets the one model
+    or the other, never an error in between.
+    """
+
+    DeleteModelAlias: grpc.aio.UnaryUnaryMultiCallable[
+        chainrule.v1.model_service_pb2.DeleteModelAliasRequest,
+        google.protobuf.empty_pb2.Empty,
+    ]
+    """Removes an alias. The model stays."""
+
 class ModelServiceServicer(metaclass=abc.ABCMeta):
-    """Keeps what jobs made."""
+    """Keeps what jobs made. Wherever a request names a model it may be "models/<id>" or, by an alias, "models/@<alias>";
+    "models/@latest" is always the newest one.
+    """
 
     @abc.abstractmethod
     def GetModel(
@@ -133,5 +179,31 @@ class ModelServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[google.protobuf.empty_pb2.Empty, collections.abc.Awaitable[google.protobuf.empty_pb2.Empty]]:
         """Removes a model. Jobs that started from it have a copy of what they took."""
+
+    @abc.abstractmethod
+    def EvaluateModel(
+        self,
+        request: chainrule.v1.model_service_pb2.EvaluateModelRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[chainrule.v1.model_service_pb2.EvaluateModelResponse, collections.abc.Awaitable[chainrule.v1.model_service_pb2.EvaluateModelResponse]]:
+        """Judges a model by all rows of a dataset: the mean loss, and the scores that mean something with that loss."""
+
+    @abc.abstractmethod
+    def SetModelAlias(
+        self,
+        request: chainrule.v1.model_service_pb2.SetModelAliasRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[chainrule.v1.model_service_pb2.Model, collections.abc.Awaitable[chainrule.v1.model_service_pb2.Model]]:
+        """Has an alias stand for a model from now on, whatever it stood for before. Who asks for the alias gets the one model
+        or the other, never an error in between.
+        """
+
+    @abc.abstractmethod
+    def DeleteModelAlias(
+        self,
+        request: chainrule.v1.model_service_pb2.DeleteModelAliasRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[google.protobuf.empty_pb2.Empty, collections.abc.Awaitable[google.protobuf.empty_pb2.Empty]]:
+        """Removes an alias. The model stays."""
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import io
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
@@ -12,14 +13,19 @@ from chainrule.v1 import model_service_pb2 as pb
 from chainrule.v1 import model_service_pb2_grpc as stubs
 from service.api.paging import page
 from service.api.streams import next_message
+from service.data.datasets import Datasets
 from service.errors import AlreadyExists, FailedPrecondition, InvalidArgument, ResourceExhausted, Violations
 from service.jobs.jobs import Jobs, new_id
+from service.models.aliases import Aliases
+from service.models.evaluation import judge
 from service.models.files import ModelFile
 from service.models.incoming import Incoming
 from service.models.onnx.export import export
+from service.models.predictor import Predictor
 from service.models.registry import Model, Models, cut
+from service.wire.evaluation import judgement_message, parse_question
 from service.wire.model import described_network, input_column
-from service.wire.names import require_id, require_name
+from service.wire.names import require_id, require_model, require_name
 from service.wire.network import model_json, model_network
 from service.wire.resources import model_message
 
@@ -27,16 +33,19 @@ from service.wire.resources import model_message
 class ModelServicer(stubs.ModelServiceServicer):
     """Models over gRPC."""
 
-    def __init__(self, models: Models, jobs: Jobs) -> None:
+    def __init__(self, models: Models, jobs: Jobs, aliases: Aliases, predictor: Predictor, datasets: Datasets) -> None:
         self._models = models
         self._jobs = jobs
+        self._aliases = aliases
+        self._predictor = predictor
+        self._datasets = datasets
 
     async def GetModel(self, request: pb.GetModelRequest, context: object) -> pb.Model:  # noqa: ARG002, N802
-        return model_message(self._models.get(require_name(request.name, "models")))
+        return self._message(self._models.get(await self._id(request.name)))
 
     async def ListModels(self, request: pb.ListModelsRequest, context: object) -> pb.ListModelsResponse:  # noqa: ARG002, N802
         everything = await asyncio.to_thread(self._models.all)
-        models, token = page(everything, _creation, model_message, request, newest_first=True)
+        models, token = page(everything, _creation, self._message, request, newest_first=True)
         return pb.ListModelsResponse(models=models, next_page_token=token)
 
     async def DownloadModel(  # noqa: N802
@@ -44,7 +53,7 @@ class ModelServicer(stubs.ModelServiceServicer):
         request: pb.DownloadModelRequest,
         context: object,  # noqa: ARG002
     ) -> AsyncIterator[pb.DownloadModelResponse]:
-        model = self._models.get(require_name(request.name, "models"))
+        model = self._models.get(await self._id(request.name))
         if request.format not in pb.Model.Format.values():
             raise InvalidArgument.of("format", f"has the unknown value {request.format}; SAFETENSORS or ONNX")
         if request.format == pb.Model.ONNX:
@@ -79,6 +88,11 @@ class ModelServicer(stubs.ModelServiceServicer):
         if self._jobs.has(model_id) and not self._jobs.get(model_id).has_ended:
             raise FailedPrecondition(
                 f"jobs/{model_id} is just making {request.name}; cancel that first, or wait for its end",
+                reason="MODEL_IN_USE",
+            )
+        if aliases := self._aliases.of(model_id):
+            raise FailedPrecondition(
+                f"{request.name} is what models/@{aliases[0]} stands for; set that alias to another model first",
                 reason="MODEL_IN_USE",
             )
         await asyncio.to_thread(self._models.delete, model_id)
@@ -121,6 +135,30 @@ class ModelServicer(stubs.ModelServiceServicer):
         params = file.parameters(network)
         layers = model_json(network.layers, network.padding, network.traits)
         return self._models.add_uploaded(model_id, network, layers, params, datetime.now(UTC), column)
+
+    async def EvaluateModel(self, request: pb.EvaluateModelRequest, context: object) -> pb.EvaluateModelResponse:  # noqa: ARG002, N802
+        begin = time.monotonic()
+        found = await self._predictor.model(await self._id(request.name))
+        question = parse_question(request, found.model)
+        judgement = await self._predictor.evaluate(lambda stop: judge(found, question, self._datasets, stop))
+        return judgement_message(found.model, judgement, time.monotonic() - begin)
+
+    async def SetModelAlias(self, request: pb.SetModelAliasRequest, context: object) -> pb.Model:  # noqa: ARG002, N802
+        alias, reference = require_id(request.alias, "alias"), require_model(request.name)
+        model_id = await asyncio.to_thread(self._aliases.set, alias, reference)
+        return self._message(self._models.get(model_id))
+
+    async def DeleteModelAlias(self, request: pb.DeleteModelAliasRequest, context: object) -> Empty:  # noqa: ARG002, N802
+        await asyncio.to_thread(self._aliases.delete, require_id(request.alias, "alias"))
+        return Empty()
+
+    async def _id(self, name: str) -> str:
+        """The id of the model that a request names. Raises InvalidArgument or NotFound."""
+        reference = require_model(name)
+        return await asyncio.to_thread(self._aliases.resolve, reference) if "@" in reference else reference
+
+    def _message(self, model: Model) -> pb.Model:
+        return model_message(model, self._aliases.of(model.id))
 
 
 def _creation(model: Model) -> str:

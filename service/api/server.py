@@ -2,11 +2,13 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from chainrule.inference import open_inference_pb2, open_inference_pb2_grpc
 from chainrule.v1 import (
     dataset_service_pb2,
     dataset_service_pb2_grpc,
@@ -17,6 +19,7 @@ from chainrule.v1 import (
 )
 from service.api.datasets import DatasetServicer
 from service.api.errors import ErrorInterceptor
+from service.api.inference import InferenceServicer
 from service.api.models import ModelServicer
 from service.api.training import TrainingServicer
 
@@ -27,8 +30,6 @@ GRACE_SECONDS = 2.0
 OPTIONS = (
     # Without this a second server would take the same port in silence, and half of the calls.
     ("grpc.so_reuseport", 0),
-    ("grpc.max_receive_message_length", LARGEST_MESSAGE),
-    ("grpc.max_send_message_length", LARGEST_MESSAGE),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
 )
@@ -38,26 +39,57 @@ class AddressTaken(Exception):
     """The address to listen at can't be had."""
 
 
+class Pools:
+    """Several descriptor pools, asked one after the other: the Open Inference Protocol has one of its own."""
+
+    def __init__(self, *pools: Any) -> None:
+        self._pools = pools
+
+    def __getattr__(self, find: str) -> Any:
+        """A method of the first pool that finds something; raises KeyError where none does."""
+
+        def ask(*arguments: Any) -> Any:
+            for pool in self._pools[:-1]:
+                try:
+                    return getattr(pool, find)(*arguments)
+                except KeyError:
+                    continue
+            return getattr(self._pools[-1], find)(*arguments)
+
+        return ask
+
+
 @asynccontextmanager
 async def serving(
-    address: str, training: TrainingServicer, datasets: DatasetServicer, models: ModelServicer
+    address: str,
+    training: TrainingServicer,
+    datasets: DatasetServicer,
+    models: ModelServicer,
+    inference: InferenceServicer,
+    most_bytes: int = LARGEST_MESSAGE,
 ) -> AsyncIterator[int]:
-    """Serves while the context is open; gives the port. Raises AddressTaken."""
-    server = grpc.aio.server(interceptors=(ErrorInterceptor(),), options=OPTIONS, maximum_concurrent_rpcs=MOST_CALLS)
+    """Serves while the context is open; gives the port. A message has at most `most_bytes`. Raises AddressTaken."""
+    limits = [("grpc.max_receive_message_length", most_bytes), ("grpc.max_send_message_length", most_bytes)]
+    server = grpc.aio.server(
+        interceptors=(ErrorInterceptor(),), options=(*OPTIONS, *limits), maximum_concurrent_rpcs=MOST_CALLS
+    )
     training_service_pb2_grpc.add_TrainingServiceServicer_to_server(training, server)
     dataset_service_pb2_grpc.add_DatasetServiceServicer_to_server(datasets, server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
+    open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(inference, server)
     names = [
         module.DESCRIPTOR.services_by_name[name].full_name
         for module, name in (
             (training_service_pb2, "TrainingService"),
             (dataset_service_pb2, "DatasetService"),
             (model_service_pb2, "ModelService"),
+            (open_inference_pb2, "GRPCInferenceService"),
         )
     ]
     healthy = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-    reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    known = Pools(training_service_pb2.DESCRIPTOR.pool, open_inference_pb2.DESCRIPTOR.pool)
+    reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server, known)
     try:
         port = server.add_insecure_port(address)
     except RuntimeError as error:

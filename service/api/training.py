@@ -12,7 +12,7 @@ from chainrule.v1 import training_service_pb2 as pb
 from chainrule.v1 import training_service_pb2_grpc as stubs
 from service.api.paging import page
 from service.cluster.cluster import Room
-from service.data.datasets import Dataset, Datasets
+from service.data.datasets import Datasets
 from service.errors import InvalidArgument, NotFound, Unavailable, Violations
 from service.jobs.job import Job, Queued
 from service.jobs.jobs import Jobs, new_id
@@ -153,7 +153,6 @@ class TrainingServicer(stubs.TrainingServiceServicer):
             raise InvalidArgument.of(
                 f"{path}.data.dataset", f"{error.message}; upload it first", reason=error.reason
             ) from None
-        _check_no_text(spec, dataset, path)
         task = make_task(spec, dataset, path)
         room = self._room()
         if spec.workers > room.workers:
@@ -211,13 +210,3 @@ async def _first(event: asyncio.Event, timeout: float | None) -> None:
         await asyncio.wait_for(event.wait(), timeout)
     except TimeoutError:
         return
-
-
-def _check_no_text(spec: JobSpec, dataset: Dataset, path: str) -> None:
-    """Raises InvalidArgument for a column that no network can learn from."""
-    violations = Violations()
-    for field, name in (("input_column", spec.input_column), ("target_column", spec.target_column)):
-        number = dataset.column(name)
-        if number is not None and dataset.columns[number].is_text:
-            violations.add(f"{path}.data.{field}", f"{name!r} holds text; must hold numbers: write it as numbers first")
-    violations.raise_any()

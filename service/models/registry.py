@@ -6,12 +6,14 @@ metadata.
 
 import hashlib
 import json
+import os
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 from safetensors import safe_open
@@ -26,6 +28,23 @@ from worker.network import Network
 FILE = "model.safetensors"
 DESCRIPTION = "model.json"
 CHUNK_BYTES = 1 << 20
+SETTLED_SECONDS = 1.0
+"""How old a change of the directory must be for the next one to get another time."""
+
+Stamp: TypeAlias = tuple[int, int]
+"""What tells a model from another one that had its id before."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How a model was made, as far as it takes to judge it or to make it again: parts of the contract, in JSON."""
+
+    loss_json: str
+    """A chainrule.v1.Loss."""
+    spec_json: str
+    """The job's chainrule.v1.TrainingJobSpec, every default filled in."""
+    dataset_sha256: str
+    """Of the file that the dataset was made of."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +65,13 @@ class Model:
     validation_scores: Mapping[str, float] = field(default_factory=dict)
     input_column: str = "x"
     """The dataset's column that it was trained on."""
-    uploaded: bool = False
-    """Whether it was uploaded, and not made by a job."""
+    origin: Origin | None = None
+    """None for one that was uploaded."""
+
+    @property
+    def uploaded(self) -> bool:
+        """Whether it was uploaded, and not made by a job."""
+        return self.origin is None
 
     @property
     def name(self) -> str:
@@ -74,6 +98,8 @@ class Models:
         sweep(root)
         self._root = root
         self.most_bytes = most_bytes
+        self._newest: tuple[int, str | None] | None = None
+        """When the directory was changed, and the newest model since."""
 
     def get(self, model_id: str) -> Model:
         """A model's description. Raises NotFound."""
@@ -82,7 +108,16 @@ class Models:
         except FileNotFoundError:
             raise NotFound(f"models/{model_id}") from None
         shape, created = tuple(values["input_shape"]), datetime.fromisoformat(values["created"])
-        return Model(**{**values, "input_shape": shape, "created": created})
+        origin = Origin(**values["origin"]) if values.get("origin") else None
+        return Model(**{**values, "input_shape": shape, "created": created, "origin": origin})
+
+    def stamp(self, model_id: str) -> Stamp:
+        """Changes when a model is deleted and another gets its id, and never else. Raises NotFound."""
+        try:
+            found = (self._root / model_id / DESCRIPTION).stat()
+        except FileNotFoundError:
+            raise NotFound(f"models/{model_id}") from None
+        return found.st_ino, found.st_mtime_ns
 
     def all(self) -> list[Model]:
         """All models, the oldest first."""
@@ -93,6 +128,38 @@ class Models:
                     models.append(self.get(path.name))
         return sorted(models, key=lambda model: (model.created, model.id))
 
+    def newest(self) -> str | None:
+        """The id of the newest model; None if there are none. Reads them all only after there was a change."""
+        changed = self._root.stat().st_mtime_ns
+        if self._newest is None or self._newest[0] != changed:
+            models = self.all()
+            found = models[-1].id if models else None
+            if time.time_ns() - changed < SETTLED_SECONDS * 1e9:
+                return found
+            self._newest = changed, found
+        return self._newest[1]
+
+    def parameters(self, model_id: str, network: Network) -> Array:
+        """A model's flat vector (parameters,), for the network that it is of. Raises NotFound."""
+        try:
+            with safe_open(self._root / model_id / FILE, framework="numpy") as file:
+                dtype = file.get_tensor(network.slots[0].name).dtype if network.slots else np.float32
+                vector: Array = np.empty(network.size, dtype)
+                for slot in network.slots:
+                    slot.view(vector)[...] = file.get_tensor(slot.name)
+        except FileNotFoundError:
+            raise NotFound(f"models/{model_id}") from None
+        return vector
+
+    def parameter_bytes(self, model_id: str) -> int:
+        """What a model's parameters take: its file without the header, whose length comes first. Raises NotFound."""
+        try:
+            with (self._root / model_id / FILE).open("rb") as file:
+                header = int.from_bytes(file.read(8), "little")
+                return file.seek(0, os.SEEK_END) - 8 - header
+        except FileNotFoundError:
+            raise NotFound(f"models/{model_id}") from None
+
     def add(
         self,
         model_id: str,
@@ -102,6 +169,7 @@ class Models:
         validation: tuple[float | None, float | None, Mapping[str, float]],
         created: datetime,
         input_column: str = "x",
+        origin: Origin | None = None,
     ) -> Model:
         """Keeps a trained network, with its loss, accuracy and scores on the held-out rows.
 
@@ -109,16 +177,14 @@ class Models:
         """
         if (self._root / model_id).exists():
             return self.get(model_id)
-        return self._write(model_id, network, layers_json, params, validation, created, input_column, uploaded=False)
+        return self._write(model_id, network, layers_json, params, validation, created, input_column, origin)
 
     def add_uploaded(
         self, model_id: str, network: Network, layers_json: str, params: Array, created: datetime, input_column: str
     ) -> Model:
         """Keeps a network that was trained elsewhere. Raises AlreadyExists."""
         try:
-            return self._write(
-                model_id, network, layers_json, params, (None, None, {}), created, input_column, uploaded=True
-            )
+            return self._write(model_id, network, layers_json, params, (None, None, {}), created, input_column)
         except FileExistsError:
             self.check_free(model_id)
             raise
@@ -141,14 +207,6 @@ class Models:
         self.get(model_id)
         remove_directory(self._root / model_id)
 
-    def parameters(self, model_id: str, network: Network) -> Array:
-        """A model's flat vector (parameters,), for the network that it is of. Raises NotFound."""
-        tensors = self.tensors(model_id, [slot.name for slot in network.slots])
-        vector: Array = np.empty(network.size, np.result_type(*tensors.values()))
-        for slot in network.slots:
-            slot.view(vector)[...] = tensors[slot.name]
-        return vector
-
     def tensors(self, model_id: str, names: Iterable[str]) -> dict[str, Array]:
         """Some of a model's parameters, by their names in its file. Raises NotFound."""
         self.get(model_id)
@@ -167,14 +225,14 @@ class Models:
         validation: tuple[float | None, float | None, Mapping[str, float]],
         created: datetime,
         input_column: str,
-        *,
-        uploaded: bool,
+        origin: Origin | None = None,
     ) -> Model:
         metadata = {
             "format": "chainrule",
             "network": layers_json,
             "input_shape": json.dumps(network.input_shape),
             "input_column": input_column,
+            **({"loss": origin.loss_json} if origin and origin.loss_json else {}),
         }
         data = save({slot.name: slot.view(params) for slot in network.slots}, metadata)
         model = Model(
@@ -190,7 +248,7 @@ class Models:
             created=created,
             validation_scores=validation[2],
             input_column=input_column,
-            uploaded=uploaded,
+            origin=origin,
         )
         with new_directory(self._root / model_id) as directory:
             (directory / FILE).write_bytes(data)

@@ -15,7 +15,7 @@ from service.jobs.job import Failed, Job, Queued, Starting, State, StateChanged,
 from service.jobs.jobs import Jobs
 from service.jobs.scheduler import Share
 from service.jobs.spec import JobSpec
-from service.models.registry import Models
+from service.models.registry import Models, Origin
 from service.training.session import (
     INTERNAL,
     Broken,
@@ -57,8 +57,11 @@ class Runner:
         policy: Policy,
         directory: Path,
         layers_json: Callable[[JobSpec], str],
+        origin: Callable[[JobSpec, Dataset], Origin],
     ) -> None:
-        """Checkpoints go below `directory`; `layers_json` writes a specification's network for the model's file."""
+        """Checkpoints go below `directory`. `layers_json` writes a specification's network for the model's file, and
+        `origin` what else is kept of its making.
+        """
         self._jobs = jobs
         self._datasets = datasets
         self._models = models
@@ -66,6 +69,7 @@ class Runner:
         self._policy = policy
         self._directory = directory
         self._layers_json = layers_json
+        self._origin = origin
         self._stop = threading.Event()
         self._restarts: dict[str, tuple[int, int]] = {}
         self._trainings: dict[str, Training] = {}
@@ -116,7 +120,7 @@ class Runner:
                 outcome = self._follow(job.id, training, share, workers)
             match outcome:
                 case Trained():
-                    return self._succeeded(job.id, task, outcome)
+                    return self._succeeded(job.id, task, dataset, outcome)
                 case Broken(report, failed):
                     _log.error("the trainer failed", job=job.id, exception=report)
                     return failed
@@ -188,11 +192,12 @@ class Runner:
             return Failed("TRAINER_LOST", f"the job's trainer was lost {count} times after step {step}")
         return Queued(reason)
 
-    def _succeeded(self, job_id: str, task: Computation, trained: Trained) -> Succeeded:
+    def _succeeded(self, job_id: str, task: Computation, dataset: Dataset, trained: Trained) -> Succeeded:
         job, epoch, now = self._jobs.get(job_id), trained.epoch, datetime.now(UTC)
         validation = (epoch.validation_loss, epoch.validation_accuracy, epoch.validation_scores)
         layers = self._layers_json(job.spec)
-        model = self._models.add(job_id, task.network, layers, trained.params, validation, now, job.spec.input_column)
+        column, origin = job.spec.input_column, self._origin(job.spec, dataset)
+        model = self._models.add(job_id, task.network, layers, trained.params, validation, now, column, origin)
         return Succeeded(
             parameters_sha256=model.parameters_sha256,
             training_loss=epoch.training_loss,

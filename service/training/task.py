@@ -35,14 +35,14 @@ def make_task(spec: JobSpec, dataset: Dataset, path: str) -> Computation:
     if spec.environment is not None:
         return _policy_task(spec, spec.environment, path)
     assert spec.loss is not None  # noqa: S101 - a job without one has an environment
-    violations = Violations()
-    inputs = _usable(dataset, spec, spec.input_column, f"{path}.data.input_column", violations)
-    targets = _usable(dataset, spec, spec.target_column, f"{path}.data.target_column", violations)
+    violations, dtype = Violations(), spec.precision.dtype
+    inputs = usable_column(dataset, spec.input_column, f"{path}.data.input_column", violations, dtype)
+    targets = usable_column(dataset, spec.target_column, f"{path}.data.target_column", violations, dtype)
     shards = spec.shards_of(dataset.rows)
     if dataset.rows == 1 and spec.validation_fraction:
         violations.add(f"{path}.data.validation_fraction", "must be 0, since the dataset has a single row")
     if spec.weight_column:
-        _check_weights(dataset, spec, f"{path}.data.weight_column", violations)
+        check_weights(dataset, spec.weight_column, f"{path}.data.weight_column", violations, dtype)
     _check_watched(spec, shards, path, violations)
     shape = inputs.row_shape if inputs else ()
     network = Network(spec.layers, shape, spec.padding, spec.credit_assignment, spec.traits)
@@ -51,7 +51,7 @@ def make_task(spec: JobSpec, dataset: Dataset, path: str) -> Computation:
             _check_size(network, spec, shards, path, violations)
             check_tables(network, inputs, f"{path}.network", violations)
             if targets:
-                spec.loss.check(network.output_shape, _described(targets))
+                spec.loss.check(network.output_shape, described_target(targets))
                 _check_score(spec, network, path, violations)
         except ShapeMismatch as error:
             violations.add(f"{path}.network.{_place(spec, error.path)}", error.problem)
@@ -105,7 +105,7 @@ def remark(spec: JobSpec, dataset: Dataset) -> str:
         return ""
     network = Network(spec.layers, dataset.columns[dataset.column(spec.input_column) or 0].row_shape, spec.padding)
     *_, classes = network.output_shape
-    missing = missing_classes(classes, _described(dataset.columns[number])) if classes > 1 else []
+    missing = missing_classes(classes, described_target(dataset.columns[number])) if classes > 1 else []
     return f"the dataset has no row of {named(missing)}, which can't be learned" if missing else ""
 
 
@@ -126,19 +126,25 @@ def memory_bytes(task: Computation, spec: JobSpec) -> int:
     return spec.precision.dtype.itemsize * (vectors + gradients) + scores
 
 
-def _usable(dataset: Dataset, spec: JobSpec, name: str, field: str, violations: Violations) -> Column | None:
+def usable_column(
+    dataset: Dataset, name: str, field: str, violations: Violations, dtype: np.dtype[np.floating]
+) -> Column | None:
+    """A column that a network can take or be held against, computing in `dtype`; what is wrong with it is noted."""
     number = dataset.column(name)
     if number is None:
         names = ", ".join(repr(column.name) for column in dataset.columns[:20])
         violations.add(field, f"is {name[:100]!r}, which {dataset.name} doesn't have; its columns: {names}")
         return None
     column = dataset.columns[number]
+    if column.is_text:
+        violations.add(field, f"{name!r} holds text; must hold numbers: write it as numbers first")
+        return None
     if column.nonfinite_count:
         violations.add(
             field, f"{name!r} has {column.nonfinite_count:,} elements that are NaN or infinite; upload it without"
         )
         return None
-    largest = float(np.finfo(spec.precision.dtype).max)
+    largest = float(np.finfo(dtype).max)
     if max(-column.min, column.max) > largest:
         violations.add(
             field,
@@ -149,7 +155,8 @@ def _usable(dataset: Dataset, spec: JobSpec, name: str, field: str, violations: 
     return column
 
 
-def _described(column: Column) -> TargetColumn:
+def described_target(column: Column) -> TargetColumn:
+    """What a loss must know of a column."""
     return TargetColumn(column.integral, column.row_shape, column.min, column.max, column.missing)
 
 
@@ -210,9 +217,11 @@ def _check_watched(spec: JobSpec, shards: Shards, path: str, violations: Violati
         )
 
 
-def _check_weights(dataset: Dataset, spec: JobSpec, field: str, violations: Violations) -> None:
-    name = spec.weight_column
-    column = _usable(dataset, spec, name, field, violations)
+def check_weights(
+    dataset: Dataset, name: str, field: str, violations: Violations, dtype: np.dtype[np.floating]
+) -> None:
+    """Notes a column that can't say how much rows count."""
+    column = usable_column(dataset, name, field, violations, dtype)
     if column and column.row_shape != ():
         violations.add(field, f"{name!r} has rows of shape {column.row_shape}; weights are one number a row")
     elif column and column.min < 0:

@@ -6,6 +6,7 @@ from google.protobuf import json_format
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from chainrule.v1 import training_job_pb2 as pb
+from service.data.datasets import Dataset
 from service.jobs.job import (
     CheckpointSaved,
     EpochCompleted,
@@ -23,7 +24,8 @@ from service.jobs.job import (
 )
 from service.jobs.spec import JobSpec
 from service.jobs.store import Record, SpecText
-from service.wire.network import model_json
+from service.models.registry import Origin
+from service.wire.network import loss_message, model_json
 from service.wire.spec import parse_spec, spec_message
 
 
@@ -38,6 +40,15 @@ def spec_text() -> SpecText:
 def layers_json(spec: JobSpec) -> str:
     """A specification's network in JSON, as model files carry it."""
     return model_json(spec.layers, spec.padding, spec.traits)
+
+
+def origin(spec: JobSpec, dataset: Dataset) -> Origin:
+    """How a job on a dataset makes its model."""
+    return Origin(
+        loss_json=json_format.MessageToJson(loss_message(spec.loss), indent=None) if spec.loss else "",
+        spec_json=json_format.MessageToJson(spec_message(spec), indent=None),
+        dataset_sha256=dataset.sha256,
+    )
 
 
 def timestamp(time: datetime) -> Timestamp:

@@ -1,4 +1,4 @@
-"""Resource names: "jobs/<id>", "datasets/<id>", "models/<id>".
+"""Resource names: "jobs/<id>", "datasets/<id>", "models/<id>"; a model may also be named by "models/@<alias>".
 
 Ids become parts of paths on disk, so that what is not a plain word is refused here, before anything else sees it.
 """
@@ -35,6 +35,19 @@ def require_name(name: str, collection: str, field: str = "name") -> str:
     found = parse_name(name, collection, field, violations)
     violations.raise_any()
     return found
+
+
+def require_model(name: str, field: str = "name") -> str:
+    """The id in a model's name, or "@" and the alias in its place. Raises InvalidArgument."""
+    prefix, _, last = name.partition("/")
+    if prefix == "models" and is_id(last.removeprefix("@")):
+        return last
+    said = f"is {name[:100]!r}" if name else "is missing"
+    raise InvalidArgument.of(
+        field,
+        f'{said}; must be "models/<id>" or "models/@<alias>", where ids and aliases have 1 to 63 lower-case letters, '
+        "digits and hyphens and begin with a letter",
+    )
 
 
 def require_id(text: str, field: str) -> str:

@@ -107,6 +107,15 @@ def parse_network(message: pb.Network, input_shape: Shape, path: str, violations
     return Network(layers, input_shape, padding, traits=parse_traits(message, path, violations))
 
 
+def model_loss(loss_json: str) -> Loss:
+    """The loss that a model was trained with, as its description has it."""
+    violations = Violations()
+    loss = parse_loss(json_format.Parse(loss_json, pb.Loss()), "loss", violations)
+    violations.raise_any()
+    assert loss is not None  # noqa: S101 - a wrong one was noted
+    return loss
+
+
 def parse_loss(message: pb.Loss, path: str, violations: Violations) -> Loss | None:
     """The loss, or None if that was noted as wrong."""
     return parse_kind(message, LOSSES, path, violations)

@@ -18,8 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import ValidationError
 
 from chainrule.v1 import training_service_pb2_grpc
-from service.__main__ import Refused, coordinator
+from service.__main__ import Refused, coordinator, network_of
 from service.api.datasets import DatasetServicer
+from service.api.inference import InferenceServicer
 from service.api.models import ModelServicer
 from service.api.server import AddressTaken
 from service.api.server import serving as serving_api
@@ -29,6 +30,9 @@ from service.cluster.local_cluster import LocalCluster
 from service.data.datasets import Content, Datasets
 from service.data.importing import Imports
 from service.data.uploads import Uploads
+from service.models.aliases import Aliases
+from service.models.loaded import LoadedModels
+from service.models.predictor import Predictor
 from service.models.registry import Models
 from service.settings import Settings
 from service.training.transfer import Transfer
@@ -37,7 +41,12 @@ from tests.api.running import FLOWERS, SECONDS, Service, refusal, refused, reque
 from tests.unit.service.examples import jobs_in
 from tests.unit.service.unreliable import GatedCluster
 
-SERVICES = ("chainrule.v1.TrainingService", "chainrule.v1.DatasetService", "chainrule.v1.ModelService")
+SERVICES = (
+    "chainrule.v1.TrainingService",
+    "chainrule.v1.DatasetService",
+    "chainrule.v1.ModelService",
+    "inference.GRPCInferenceService",
+)
 SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
@@ -140,8 +149,12 @@ def test_an_error_in_the_service_gives_nothing_away(
             served = DatasetServicer(datasets, Uploads(tmp_path / "uploads"), Imports([], 10**6), jobs)
             transfer = Transfer(models, jobs, tmp_path / "checkpoints", model_network)
             training = TrainingServicer(jobs, datasets, transfer, room, lambda _: "")
-            async with serving_api("127.0.0.1:0", training, served, ModelServicer(models, jobs)) as port:
-                found = await ask(port, lambda stub: stub.CreateTrainingJob(request()))
+            aliases = Aliases(tmp_path / "aliases.json", models)
+            with closing(Predictor(LoadedModels(models, network_of, 10**6))) as predictor:
+                inference = InferenceServicer(predictor, aliases, 10**6)
+                parts = (training, served, ModelServicer(models, jobs, aliases, predictor, datasets), inference)
+                async with serving_api("127.0.0.1:0", *parts) as port:
+                    found = await ask(port, lambda stub: stub.CreateTrainingJob(request()))
             assert jobs.all() == []
             return found
 

@@ -5,16 +5,11 @@ from collections.abc import Iterator, Sequence
 from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import NoReturn
 
 import grpc
-from google.protobuf.any_pb2 import Any
 from google.protobuf.empty_pb2 import Empty
-from google.protobuf.message import Message
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
-from google.rpc.status_pb2 import Status
-from grpc_status import rpc_status
 
+from chainrule.inference import open_inference_pb2_grpc
 from chainrule.v1 import dataset_service_pb2 as dataset_messages
 from chainrule.v1 import dataset_service_pb2_grpc, model_service_pb2_grpc, training_service_pb2_grpc
 from chainrule.v1 import model_service_pb2 as model_messages
@@ -31,33 +26,13 @@ from chainrule.v1.training_job_pb2 import (
     TrainingResult,
 )
 from chainrule.v1.training_service_pb2 import WatchTrainingJobResponse
+from tests.unit.client.fake_inference import FakeInference
+from tests.unit.client.refusing import not_found, refuse
 
 PAGE = 2  # resources on a page, so that a few make several
 MODEL_FILE = bytes(range(256)) * 5_000
 SHA256 = hashlib.sha256(b"parameters").hexdigest()
 ENDS = (TrainingJob.SUCCEEDED, TrainingJob.FAILED, TrainingJob.CANCELLED)
-
-
-def refuse(
-    context: grpc.ServicerContext, code: grpc.StatusCode, message: str, reason: str, violations: dict[str, str]
-) -> NoReturn:
-    """Answers a call with an error in the form that the contract promises."""
-    bad = BadRequest()
-    for name, description in violations.items():
-        bad.field_violations.add(field=name, description=description)
-    details: list[Message] = [ErrorInfo(reason=reason, domain="chainrule"), *([bad] if violations else [])]
-    status = Status(code=code.value[0], message=message)
-    for detail in details:
-        packed = Any()
-        packed.Pack(detail)
-        status.details.append(packed)
-    context.abort_with_status(rpc_status.to_status(status))
-    raise AssertionError("abort_with_status raises")
-
-
-def not_found(context: grpc.ServicerContext, name: str) -> NoReturn:
-    """Answers that there is no such thing."""
-    refuse(context, grpc.StatusCode.NOT_FOUND, f"there is no {name}", "NOT_FOUND", {})
 
 
 def story(
@@ -293,11 +268,47 @@ class FakeModels(model_service_pb2_grpc.ModelServiceServicer):
     formats: list[int] = field(default_factory=list)
     """Of the downloads."""
     uploads: dict[str, tuple[model_messages.UploadModelHeader, bytes]] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
+    loss: str = "softmax_cross_entropy"
+    evaluations: list[model_messages.EvaluateModelRequest] = field(default_factory=list)
 
     def GetModel(  # noqa: N802
         self, request: model_messages.GetModelRequest, context: grpc.ServicerContext
     ) -> Model:
-        return describe_model(request.name) if request.name in self.names else not_found(context, request.name)
+        return self._describe(self.named(request.name) or not_found(context, request.name))
+
+    def EvaluateModel(  # noqa: N802
+        self, request: model_messages.EvaluateModelRequest, context: grpc.ServicerContext
+    ) -> model_messages.EvaluateModelResponse:
+        self.evaluations.append(request)
+        name = self.named(request.name) or not_found(context, request.name)
+        scores = {"accuracy": 0.972, "f1": 0.5}
+        return model_messages.EvaluateModelResponse(
+            model=name, loss=0.25, scores=scores, rows=1797, duration_seconds=0.5
+        )
+
+    def SetModelAlias(  # noqa: N802
+        self, request: model_messages.SetModelAliasRequest, context: grpc.ServicerContext
+    ) -> Model:
+        self.aliases[request.alias] = self.named(request.name) or not_found(context, request.name)
+        return self._describe(self.aliases[request.alias])
+
+    def DeleteModelAlias(  # noqa: N802
+        self, request: model_messages.DeleteModelAliasRequest, context: grpc.ServicerContext
+    ) -> Empty:
+        found = self.aliases.pop(request.alias, None)
+        return Empty() if found else not_found(context, f"models/@{request.alias}")
+
+    def named(self, name: str) -> str:
+        """The name of the model that a name stands for; "" if there is none."""
+        name = self.aliases.get(name.removeprefix("models/@"), name)
+        return name if name in self.names else ""
+
+    def _describe(self, name: str) -> Model:
+        model = describe_model(name)
+        getattr(model.loss, self.loss).SetInParent()
+        model.aliases.extend(sorted(alias for alias, of in self.aliases.items() if of == name))
+        return model
 
     def ListModels(  # noqa: N802
         self,
@@ -305,7 +316,7 @@ class FakeModels(model_service_pb2_grpc.ModelServiceServicer):
         context: grpc.ServicerContext,  # noqa: ARG002
     ) -> model_messages.ListModelsResponse:
         names, token = page(self.names, request.page_token)
-        return model_messages.ListModelsResponse(models=map(describe_model, names), next_page_token=token)
+        return model_messages.ListModelsResponse(models=map(self._describe, names), next_page_token=token)
 
     def DownloadModel(  # noqa: N802
         self,
@@ -362,7 +373,11 @@ class FakeService:
     training: FakeTraining = field(default_factory=FakeTraining)
     datasets: FakeDatasets = field(default_factory=FakeDatasets)
     models: FakeModels = field(default_factory=FakeModels)
+    inference: FakeInference = field(init=False)
     address: str = ""
+
+    def __post_init__(self) -> None:
+        self.inference = FakeInference(self.models.named)
 
 
 @contextmanager
@@ -372,6 +387,7 @@ def serving(service: FakeService, address: str = "127.0.0.1:0") -> Iterator[Fake
     training_service_pb2_grpc.add_TrainingServiceServicer_to_server(service.training, server)
     dataset_service_pb2_grpc.add_DatasetServiceServicer_to_server(service.datasets, server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(service.models, server)
+    open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(service.inference, server)
     service.address = f"127.0.0.1:{server.add_insecure_port(address)}"
     server.start()
     try:

@@ -42,7 +42,7 @@ def write_job(folder: Path, more: str = "") -> str:
 
 
 def test_help_has_an_example_for_each_command() -> None:
-    for command in ("train", "serve", "jobs", "datasets", "models"):
+    for command in ("train", "serve", "jobs", "datasets", "models", "predict", "evaluate"):
         assert f"    chainrule {command} " in run(command, "--help").stdout
     assert run("--version").stdout.startswith("chainrule, version ")
 

@@ -14,11 +14,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from service.jobs.job import STATES, EpochCompleted, Event, Progress, Running, Starting, StateChanged, WorkerLost
 from service.jobs.jobs import Jobs
 from service.jobs.store import JobStore
-from service.metrics import JobMetrics, metrics_endpoint
+from service.metrics import JobMetrics, PredictionMetrics, metrics_endpoint
+from service.models.usage import Usage
 from service.training.timing import BUCKETS, PHASES, Timing
 from service.wire.job import spec_text
 from tests.unit.service.examples import SPEC
 from tests.unit.service.stories import FAILED, SUCCEEDED, WAITING
+from tests.unit.service.test_loaded import BYTES, loading, made
 
 RETENTION = 100.0
 EPOCH = EpochCompleted(1, 4, 0.5, 0.7, 0.6, 0.8, 0.05, 1.5, validation_scores={"accuracy": 0.8, "f1": 0.75})
@@ -214,3 +216,22 @@ def test_it_is_served(fleet: Fleet) -> None:
             assert Scraped(response.read().decode()).jobs() == {job}
         with pytest.raises(OSError, match="in use"), metrics_endpoint("127.0.0.1", port, fleet.collector):
             pass
+
+
+def test_predictions(tmp_path: Path) -> None:
+    """Counted by outcome; the histogram is of all requests."""
+    usage, loaded = Usage(), loading(made(tmp_path, "a"), 1)
+    loaded.load("a")
+    for outcome, seconds, rows in (("answered", 0.002, 10), ("answered", 20.0, 5), ("refused", 0.0001, 0)):
+        usage.count(outcome, seconds, rows)
+    registry = CollectorRegistry()
+    registry.register(PredictionMetrics(usage, loaded))
+    scraped = Scraped(generate_latest(registry).decode())
+    counted = [scraped.value("predictions_total", outcome=outcome) for outcome in ("answered", "refused", "failed")]
+    assert counted == [2, 1, 0]
+    assert scraped.value("prediction_rows_total") == 15
+    buckets = [scraped.value("prediction_seconds_bucket", le=le) for le in ("0.0005", "0.0025", "10.0", "+Inf")]
+    assert buckets == [1, 2, 2, 3]
+    assert scraped.value("prediction_seconds_sum") == pytest.approx(20.0021)
+    names = ("model_cache_bytes", "model_cache_models", "model_loads_total")
+    assert [scraped.value(name) for name in names] == [BYTES, 1, 1]

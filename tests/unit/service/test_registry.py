@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,7 +13,8 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from service.errors import NotFound
-from service.models.registry import CHUNK_BYTES, FILE, Model, Models, parameters_sha256
+from service.files import remove_directory
+from service.models.registry import CHUNK_BYTES, FILE, Model, Models, Origin, parameters_sha256
 from service.wire.job import layers_json
 from tests.unit.service.examples import FEATURES, NOON, SPEC, task
 from worker.layers import Dense, ReLU
@@ -120,3 +123,48 @@ def test_one_of_double_precision_keeps_every_digit(tmp_path: Path) -> None:
     tensors = load_file(tmp_path / "model-a" / FILE)
     np.testing.assert_array_equal(np.concatenate([tensors[slot.name].ravel() for slot in NETWORK.slots]), params)
     assert made.parameters_sha256 == hashlib.sha256(params.astype("<f8").tobytes()).hexdigest()
+
+
+def test_the_newest_is_known_at_once(tmp_path: Path) -> None:
+    """However fast one follows the other, and however often it is asked for."""
+    models = Models(tmp_path)
+    assert models.newest() is None
+    for number in range(20):
+        add(models, f"m{number}", number)
+        assert models.newest() == models.newest() == f"m{number}"
+    old = time.time() - 100
+    os.utime(tmp_path, (old, old))
+    assert models.newest() == models.newest() == "m19"
+    add(models, "earlier", -1)
+    assert models.newest() == "m19"
+    remove_directory(tmp_path / "m19")
+    assert models.newest() == "m18"
+
+
+def test_how_it_was_made_is_kept(tmp_path: Path) -> None:
+    origin = Origin('{"softmaxCrossEntropy": {}}', "{}", "ab" * 32)
+    made = Models(tmp_path).add("model-a", NETWORK, layers_json(SPEC), PARAMS, (None, None, {}), NOON, "pixels", origin)
+    assert (made.origin, made.input_column) == (origin, "pixels")
+    assert Models(tmp_path).get("model-a") == made
+    with safe_open(tmp_path / "model-a" / FILE, framework="numpy") as file:
+        metadata = file.metadata()
+    assert (metadata["loss"], metadata["input_column"]) == (origin.loss_json, "pixels")
+
+
+def test_its_parameters_come_back(tmp_path: Path) -> None:
+    add(Models(tmp_path))
+    np.testing.assert_array_equal(Models(tmp_path).parameters("model-a", NETWORK), PARAMS)
+    with pytest.raises(NotFound):
+        Models(tmp_path).parameters("nobody", NETWORK)
+
+
+def test_a_stamp_tells_a_model_from_its_successor(tmp_path: Path) -> None:
+    models = Models(tmp_path)
+    add(models)
+    stamp = models.stamp("model-a")
+    assert Models(tmp_path).stamp("model-a") == stamp
+    remove_directory(tmp_path / "model-a")
+    with pytest.raises(NotFound):
+        models.stamp("model-a")
+    add(models)
+    assert models.stamp("model-a") != stamp

@@ -35,7 +35,7 @@ from service.training.session import Halted, News, Order, Training
 from service.training.stopping import EarlyStopping
 from service.training.timing import Timing
 from service.training.trainer import Policy
-from service.wire.job import layers_json
+from service.wire.job import layers_json, origin
 from tests.unit.service.examples import INPUTS, SPEC, TARGETS, jobs_in, spec
 from tests.unit.service.stories import EPOCH
 from tests.unit.service.training_run import BITS, EPOCHS, undisturbed
@@ -83,7 +83,7 @@ def service(directory: Path, cluster: Cluster, checkpoint_seconds: float = 0.0) 
     with jobs_in(directory) as jobs:
         models = Models(directory / "models")
         policy = Policy(checkpoint_seconds, wait_seconds=5.0)
-        runner = Runner(jobs, datasets, models, cluster, policy, directory / "checkpoints", layers_json)
+        runner = Runner(jobs, datasets, models, cluster, policy, directory / "checkpoints", layers_json, origin)
         yield Service(jobs, runner, directory)
 
 

@@ -1,0 +1,100 @@
+"""GRPCInferenceService: the Open Inference Protocol, for whoever speaks it already."""
+
+import asyncio
+import math
+import time
+from importlib.metadata import version
+
+from chainrule.inference import open_inference_pb2 as pb
+from chainrule.inference import open_inference_pb2_grpc as stubs
+from service.errors import InvalidArgument, NotFound, ServiceError
+from service.models.aliases import Aliases
+from service.models.loaded import LoadedModel
+from service.models.predictor import Predictor
+from service.wire.names import require_model
+from service.wire.tensors import OUTPUT, check_outputs, datatype_of, infer_response, input_rows
+
+PLATFORM = "chainrule"
+VERSION = "1"
+"""Of every model, since models never change."""
+
+ENVELOPE_BYTES = 4_096
+"""What a response may take beside its numbers: names, shapes, the request's id."""
+
+LONGEST_ID = 1_000
+
+
+class InferenceServicer(stubs.GRPCInferenceServiceServicer):
+    """Predictions over gRPC."""
+
+    def __init__(self, predictor: Predictor, aliases: Aliases, most_bytes: int) -> None:
+        """A response has at most `most_bytes`."""
+        self._predictor = predictor
+        self._aliases = aliases
+        self._most_bytes = most_bytes
+
+    async def ServerLive(self, request: pb.ServerLiveRequest, context: object) -> pb.ServerLiveResponse:  # noqa: ARG002, N802
+        return pb.ServerLiveResponse(live=True)
+
+    async def ServerReady(self, request: pb.ServerReadyRequest, context: object) -> pb.ServerReadyResponse:  # noqa: ARG002, N802
+        return pb.ServerReadyResponse(ready=True)
+
+    async def ModelReady(self, request: pb.ModelReadyRequest, context: object) -> pb.ModelReadyResponse:  # noqa: ARG002, N802
+        try:
+            await self._model(request.name, request.version, "name")
+        except (NotFound, InvalidArgument):
+            return pb.ModelReadyResponse(ready=False)
+        return pb.ModelReadyResponse(ready=True)
+
+    async def ServerMetadata(self, request: pb.ServerMetadataRequest, context: object) -> pb.ServerMetadataResponse:  # noqa: ARG002, N802
+        return pb.ServerMetadataResponse(name=PLATFORM, version=version("chainrule"))
+
+    async def ModelMetadata(self, request: pb.ModelMetadataRequest, context: object) -> pb.ModelMetadataResponse:  # noqa: ARG002, N802
+        found = await self._model(request.name, request.version, "name")
+        tensor, datatype = pb.ModelMetadataResponse.TensorMetadata, datatype_of(found.params.dtype)
+        return pb.ModelMetadataResponse(
+            name=found.model.id,
+            versions=[VERSION],
+            platform=PLATFORM,
+            inputs=[tensor(name=found.model.input_column, datatype=datatype, shape=(-1, *found.network.input_shape))],
+            outputs=[tensor(name=OUTPUT, datatype=datatype, shape=(-1, *found.network.output_shape))],
+        )
+
+    async def ModelInfer(self, request: pb.ModelInferRequest, context: object) -> pb.ModelInferResponse:  # noqa: ARG002, N802
+        begin, outcome, rows = time.perf_counter(), "failed", 0
+        try:
+            response, rows = await self._infer(request)
+            outcome = "answered"
+        except (ServiceError, asyncio.CancelledError) as error:
+            outcome = "refused" if isinstance(error, ServiceError) else "cancelled"
+            raise
+        else:
+            return response
+        finally:
+            self._predictor.usage.count(outcome, time.perf_counter() - begin, rows)
+
+    async def _infer(self, request: pb.ModelInferRequest) -> tuple[pb.ModelInferResponse, int]:
+        found = await self._model(request.model_name, request.model_version, "model_name")
+        if len(request.id) > LONGEST_ID:
+            raise InvalidArgument.of("id", f"has {len(request.id):,} characters; must have at most {LONGEST_ID:,}")
+        check_outputs(request)
+        rows = input_rows(request, found.model.input_column, found.network.input_shape)
+        row_bytes = found.params.itemsize * math.prod(found.network.output_shape)
+        if len(rows) * row_bytes > self._most_bytes - ENVELOPE_BYTES:
+            most = (self._most_bytes - ENVELOPE_BYTES) // row_bytes
+            raise InvalidArgument.of(
+                "inputs[0].shape",
+                f"has {len(rows):,} rows, whose outputs take {len(rows) * row_bytes:,} bytes; "
+                f"a response has room for {most:,} rows",
+            )
+        outputs = await self._predictor.predict(found, rows)
+        return infer_response(request, found.model.id, VERSION, outputs), len(rows)
+
+    async def _model(self, name: str, asked: str, field: str) -> LoadedModel:
+        """The model that a request is about. Raises NotFound or InvalidArgument."""
+        reference = require_model(name if name.startswith("models/") else f"models/{name}" if name else "", field)
+        model_id = await asyncio.to_thread(self._aliases.resolve, reference) if "@" in reference else reference
+        found = await self._predictor.model(model_id)
+        if asked not in ("", VERSION):
+            raise NotFound(f"models/{model_id} in version {asked[:20]!r}; models never change: leave the version out")
+        return found

@@ -1,0 +1,99 @@
+"""How good a model is on a dataset: its loss and scores over all rows."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.data.datasets import Dataset, Datasets
+from service.errors import Aborted, InvalidArgument, NotFound, Violations
+from service.models.loaded import CANCELLED, LoadedModel
+from service.training.task import check_weights, described_target, usable_column
+from worker.errors import InvalidValue, TargetMismatch
+from worker.gradient import Sums, evaluate
+from worker.losses import Loss
+from worker.scores import CONFUSION, values
+from worker.task import Data, rows_at_once
+
+
+@dataclass(frozen=True)
+class Question:
+    """By what a model is to be judged."""
+
+    dataset: str
+    input_column: str
+    target_column: str
+    weight_column: str
+    """Empty if every row counts 1."""
+    loss: Loss
+
+    @property
+    def columns(self) -> list[str]:
+        """Inputs, targets, and weights if there are any."""
+        return [self.input_column, self.target_column, *([self.weight_column] if self.weight_column else [])]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What it came to, as means over the rows."""
+
+    loss: float
+    scores: Mapping[str, float]
+    rows: int
+
+
+def judge(model: LoadedModel, question: Question, datasets: Datasets, stop: threading.Event) -> Judgement:
+    """Judges a model by every row of a dataset, in blocks of rows, in their order.
+
+    Raises NotFound without the dataset, InvalidArgument if it does not fit the model or the loss, Aborted soon after
+    `stop`.
+    """
+    dataset = datasets.get(question.dataset)
+    check(model, question, dataset)
+    data = _data(question, dataset, datasets)
+    size = rows_at_once(model.network)
+    total: Sums | None = None
+    for start in range(0, dataset.rows, size):
+        if stop.is_set():
+            raise Aborted("the caller has gone", reason=CANCELLED)
+        batch = data.take(np.arange(start, min(start + size, dataset.rows)), model.params.dtype)
+        try:
+            sums = evaluate(model.network, question.loss, model.params, batch)
+        except IndexError as error:  # such as a word that the network has no vector for
+            raise InvalidArgument.of("input_column", str(error)) from error
+        total = sums if total is None else total + sums
+    if total is None:
+        raise InvalidArgument.of("dataset", f"is {dataset.name!r}, which has no rows to judge by")
+    scores = values(question.loss.scores(model.network.output_shape), total.scores)
+    return Judgement(total.mean_loss, {name: score for name, score in scores.items() if name != CONFUSION}, total.count)
+
+
+def check(model: LoadedModel, question: Question, dataset: Dataset) -> None:
+    """Raises InvalidArgument, naming every field by which a model can't be judged."""
+    violations, network, dtype = Violations(), model.network, model.params.dtype
+    inputs = usable_column(dataset, question.input_column, "input_column", violations, dtype)
+    targets = usable_column(dataset, question.target_column, "target_column", violations, dtype)
+    if question.weight_column:
+        check_weights(dataset, question.weight_column, "weight_column", violations, dtype)
+    if inputs and inputs.row_shape != network.input_shape:
+        violations.add(
+            "input_column",
+            f"{question.input_column!r} has rows of shape {inputs.row_shape}; the model takes {network.input_shape}",
+        )
+    if targets:
+        try:
+            question.loss.check(network.output_shape, described_target(targets))
+        except InvalidValue as error:
+            violations.add(f"loss.{error.field}", error.problem)
+        except TargetMismatch as error:
+            violations.add("target_column", f"{question.target_column!r}: {error}")
+    violations.raise_any()
+
+
+def _data(question: Question, dataset: Dataset, datasets: Datasets) -> Data:
+    numbers = (dataset.column(name) for name in question.columns)
+    try:
+        return Data(*(datasets.array(dataset.id, number) for number in numbers if number is not None))
+    except FileNotFoundError:  # deleted meanwhile
+        raise NotFound(dataset.name) from None

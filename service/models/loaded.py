@@ -1,0 +1,131 @@
+"""Models at hand to predict with: loaded once, and kept by least recent use within a limit on memory."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.errors import Aborted, InvalidArgument, ResourceExhausted
+from service.models.registry import Model, Models, Stamp
+from worker.arrays import Array
+from worker.network import Network
+from worker.task import rows_at_once
+
+CANCELLED = "CANCELLED"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network with its parameters, (parameters,), in whose precision it computes."""
+
+    model: Model
+    network: Network
+    params: Array
+    stamp: Stamp
+
+    def predict(self, rows: Array, stop: threading.Event) -> Array:
+        """What the network makes of some rows (rows, *input_shape), as (rows, *output_shape).
+
+        Nothing is dropped, and statistics are those kept. However many rows there are, memory is needed for one block
+        of them beside the result. Raises InvalidArgument if the network can't take them, Aborted soon after `stop`.
+        """
+        outputs: Array = np.empty((len(rows), *self.network.output_shape), self.params.dtype)
+        size = rows_at_once(self.network)
+        for start in range(0, len(rows), size):
+            if stop.is_set():
+                raise Aborted("the caller has gone", reason=CANCELLED)
+            block = finite(rows[start : start + size], self.params.dtype)
+            try:
+                with np.errstate(all="ignore"):
+                    outputs[start : start + size] = self.network.forward(self.params, block)[0]
+            except IndexError as error:  # such as a word that the network has no vector for
+                raise InvalidArgument.of("inputs[0]", str(error)) from error
+        return outputs
+
+
+def finite(rows: Array, dtype: np.dtype[np.floating]) -> Array:
+    """The rows in another precision. Raises InvalidArgument if some numbers are none there."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        converted: Array = rows.astype(dtype, copy=False)
+    if not np.isfinite(converted).all():
+        raise InvalidArgument.of(
+            "inputs[0]",
+            f"has numbers that are NaN, infinite, or beyond {dtype}, in which the network computes; "
+            "it has learned from none, so leave such rows out or fill them in",
+        )
+    return converted
+
+
+class LoadedModels:
+    """The models at hand. May be used by any threads; `load` by one at a time."""
+
+    def __init__(self, models: Models, network_of: Callable[[Model], Network], most_bytes: int) -> None:
+        """All that are kept take at most `most_bytes`."""
+        self._models = models
+        self._network_of = network_of
+        self._most_bytes = most_bytes
+        self._lock = threading.Lock()
+        self._loaded: OrderedDict[str, LoadedModel] = OrderedDict()
+        """The one that was used last comes last."""
+        self.loads = 0
+        """How often a model was read from the disk."""
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._loaded)
+
+    @property
+    def bytes(self) -> int:
+        """What they take."""
+        with self._lock:
+            return sum(loaded.params.nbytes for loaded in self._loaded.values())
+
+    def at_hand(self, model_id: str) -> LoadedModel | None:
+        """A model, if it needn't be read from the disk. Raises NotFound if it is not there any more."""
+        stamp = self._stamp(model_id)
+        with self._lock:
+            loaded = self._loaded.get(model_id)
+            if loaded is None or loaded.stamp != stamp:
+                return None
+            self._loaded.move_to_end(model_id)
+            return loaded
+
+    def load(self, model_id: str) -> LoadedModel:
+        """A model, read from the disk if need be. Raises NotFound, or ResourceExhausted if it can't be kept."""
+        if loaded := self.at_hand(model_id):
+            return loaded
+        stamp, model = self._stamp(model_id), self._models.get(model_id)
+        size = self._models.parameter_bytes(model_id)
+        if size > self._most_bytes:
+            raise ResourceExhausted(
+                f"{model.name} takes {size:,} bytes of memory, and there are {self._most_bytes:,} for models; "
+                "start the coordinator with a larger --model-cache-bytes",
+                reason="MODEL_TOO_LARGE",
+            )
+        self._make_room(size)
+        network = self._network_of(model)
+        loaded = LoadedModel(model, network, self._models.parameters(model_id, network), stamp)
+        network.keep_views([loaded.params])
+        with self._lock:
+            self._loaded[model_id] = loaded
+        self.loads += 1
+        return loaded
+
+    def _stamp(self, model_id: str) -> Stamp:
+        try:
+            return self._models.stamp(model_id)
+        except Exception:
+            with self._lock:
+                self._loaded.pop(model_id, None)
+            raise
+
+    def _make_room(self, size: int) -> None:
+        """Lets go of those that were not used for longest. One that is just predicting ends with that."""
+        with self._lock:
+            used = sum(loaded.params.nbytes for loaded in self._loaded.values())
+            while self._loaded and used + size > self._most_bytes:
+                _, oldest = self._loaded.popitem(last=False)
+                used -= oldest.params.nbytes

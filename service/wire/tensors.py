@@ -1,0 +1,142 @@
+"""Tensors of the Open Inference Protocol <-> arrays.
+
+What a client claims of a tensor is held against the bytes that came before anything is made of it.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+import numpy as np
+
+from chainrule.inference import open_inference_pb2 as pb
+from service.errors import InvalidArgument
+from worker.arrays import Array, Shape
+
+DATATYPES: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "FP32": ("<f4", "fp32_contents"),
+        "FP64": ("<f8", "fp64_contents"),
+        "FP16": ("<f2", ""),
+        "INT64": ("<i8", "int64_contents"),
+        "INT32": ("<i4", "int_contents"),
+        "INT16": ("<i2", "int_contents"),
+        "INT8": ("i1", "int_contents"),
+        "UINT64": ("<u8", "uint64_contents"),
+        "UINT32": ("<u4", "uint_contents"),
+        "UINT16": ("<u2", "uint_contents"),
+        "UINT8": ("u1", "uint_contents"),
+        "BOOL": ("?", "bool_contents"),
+    }
+)
+"""For each datatype that is taken: how its numbers lie in raw bytes, and the field that has them otherwise."""
+
+OUTPUT = "output"
+LONGEST = 100
+"""How much of a text that is wrong is repeated."""
+
+
+def input_rows(request: pb.ModelInferRequest, name: str, row_shape: Shape) -> Array:
+    """The rows of a request for a model with one input, (rows, *row_shape). Raises InvalidArgument.
+
+    Of raw bytes the array is a view.
+    """
+    if len(request.inputs) != 1:
+        raise InvalidArgument.of("inputs", f"has {len(request.inputs):,} tensors; must have one, named {name!r}")
+    tensor = request.inputs[0]
+    if tensor.name != name:
+        raise InvalidArgument.of("inputs[0].name", f"is {tensor.name[:LONGEST]!r}; the model's input is {name!r}")
+    if tensor.datatype not in DATATYPES:
+        said = f"is {tensor.datatype[:LONGEST]!r}" if tensor.datatype else "is missing"
+        raise InvalidArgument.of(
+            "inputs[0].datatype", f"{said}; must be one of {', '.join(DATATYPES)}, such as FP32 for float32"
+        )
+    shape = tuple(tensor.shape)
+    if shape[1:] != row_shape or not shape or shape[0] < 0:
+        asked = ", ".join(map(str, shape[:16])) + (", ..." if len(shape) > 16 else "")
+        wanted = ", ".join(map(str, (-1, *row_shape)))
+        raise InvalidArgument.of(
+            "inputs[0].shape", f"is [{asked}]; the model takes [{wanted}], where -1 stands for the number of rows"
+        )
+    raw = request.raw_input_contents
+    numbers = _of_raw(raw, tensor, shape) if raw else _of_contents(tensor, shape)
+    return numbers.reshape(shape)
+
+
+def check_outputs(request: pb.ModelInferRequest) -> None:
+    """Raises InvalidArgument if a request asks for what no model gives."""
+    if len(request.outputs) > 1:
+        raise InvalidArgument.of("outputs", f"has {len(request.outputs):,} tensors; there is one, named {OUTPUT!r}")
+    for output in request.outputs:
+        if output.name != OUTPUT:
+            raise InvalidArgument.of(
+                "outputs[0].name", f"is {output.name[:LONGEST]!r}; the model's output is {OUTPUT!r}"
+            )
+        if output.parameters:
+            known = next(iter(output.parameters))[:LONGEST]
+            raise InvalidArgument.of(
+                "outputs[0].parameters", f"has {known!r}, an extension of the protocol that this server doesn't have"
+            )
+
+
+def infer_response(request: pb.ModelInferRequest, model_id: str, version: str, outputs: Array) -> pb.ModelInferResponse:
+    """The response for what a model made of a request: raw bytes for raw bytes, contents for contents."""
+    response = pb.ModelInferResponse(model_name=model_id, model_version=version, id=request.id)
+    datatype = datatype_of(outputs.dtype)
+    dtype, field = DATATYPES[datatype]
+    tensor = response.outputs.add(name=OUTPUT, datatype=datatype, shape=outputs.shape)
+    if request.raw_input_contents:
+        response.raw_output_contents.append(outputs.astype(dtype, copy=False).tobytes())
+    else:
+        getattr(tensor.contents, field).extend(outputs.ravel().tolist())
+    return response
+
+
+def datatype_of(dtype: np.dtype[np.generic]) -> str:
+    """What the protocol calls a type of floats."""
+    return f"FP{dtype.itemsize * 8}"
+
+
+def _of_raw(raw: Sequence[bytes], tensor: pb.ModelInferRequest.InferInputTensor, shape: Shape) -> Array:
+    if len(raw) != 1:
+        raise InvalidArgument.of("raw_input_contents", f"has {len(raw):,} items; must have one for the one input")
+    if tensor.HasField("contents"):
+        raise InvalidArgument.of("inputs[0].contents", "must be left out where raw_input_contents has the numbers")
+    dtype = np.dtype(DATATYPES[tensor.datatype][0])
+    expected = math.prod(shape) * dtype.itemsize
+    if len(raw[0]) != expected:
+        raise InvalidArgument.of(
+            "raw_input_contents[0]",
+            f"has {len(raw[0]):,} bytes; {tensor.datatype} of shape {list(shape)} takes {expected:,}",
+        )
+    if tensor.datatype == "BOOL":  # any byte but 0 is true, and NumPy must not see those other than 1
+        return np.not_equal(np.frombuffer(raw[0], np.uint8), 0)
+    numbers: Array = np.frombuffer(raw[0], dtype)
+    return numbers
+
+
+def _of_contents(tensor: pb.ModelInferRequest.InferInputTensor, shape: Shape) -> Array:
+    dtype, field = DATATYPES[tensor.datatype]
+    if not field:
+        raise InvalidArgument.of("raw_input_contents", f"is missing, and the only place for {tensor.datatype}")
+    for other, _ in tensor.contents.ListFields():
+        if other.name != field:
+            raise InvalidArgument.of(
+                f"inputs[0].contents.{other.name}", f"is set; the place for {tensor.datatype} is {field}"
+            )
+    values = getattr(tensor.contents, field)
+    if len(values) != math.prod(shape):
+        raise InvalidArgument.of(
+            f"inputs[0].contents.{field}",
+            f"has {len(values):,} numbers; shape {list(shape)} takes {math.prod(shape):,}",
+        )
+    kind = np.dtype(dtype)
+    if kind.kind in "iu" and kind.itemsize < 4 and values:
+        limits = np.iinfo(kind)
+        if min(values) < limits.min or max(values) > limits.max:
+            raise InvalidArgument.of(
+                f"inputs[0].contents.{field}",
+                f"has numbers from {min(values):,} to {max(values):,}; {tensor.datatype} goes from "
+                f"{limits.min:,} to {limits.max:,}",
+            )
+    return np.fromiter(values, kind, len(values))
