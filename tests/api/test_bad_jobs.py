@@ -91,7 +91,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     (
         {"data__dataset": "datasets/images"},
         "data.target_column",
-        "'y': softmax cross-entropy needs one logit a class, at least 2, but the network ends in (2, 3)",
+        "'y': softmax cross-entropy needs a column of integers, one class number a row of shape (2,), since the",
     ),
     (
         {"data__dataset": "datasets/onehot"},

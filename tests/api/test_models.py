@@ -183,8 +183,8 @@ WRONG: dict[str, tuple[bytes, dict[str, Any], dict[str, str]]] = {
     "a shape alone": (FILE, {"input_shape": [4]}, {"header.network": "is missing; input_shape comes with the network"}),
     "a network that doesn't fit the shape": (
         FILE,
-        {"network": NETWORK, "input_shape": [2, 2]},
-        {"header.network": "layers[0]: dense takes rows of shape (features,), but rows of shape (2, 2) reach it; "},
+        {"network": NETWORK, "input_shape": []},
+        {"header.network": "layers[0]: dense takes rows of shape (..., features), but rows of shape () reach it"},
     ),
     "a network that is wrong": (
         FILE,
