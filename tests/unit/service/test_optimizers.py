@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from service.training.optimizers import OPTIMIZERS, Adagrad, Adam, AdamW, Momentum, Optimizer, RMSprop, Sgd
 from service.training.regularization import Regularization
 from service.training.update import Update
+from tests.unit.rows import row_name
 from worker.arrays import Array
 from worker.blocks import Block
 from worker.errors import InvalidValue
@@ -131,7 +132,7 @@ FORMULAS: list[tuple[Optimizer, Callable[[list[float], int], float]]] = [
 ]
 
 
-@pytest.mark.parametrize(("optimizer", "formula"), FORMULAS, ids=str)
+@pytest.mark.parametrize(("optimizer", "formula"), FORMULAS, ids=row_name)
 @settings(deadline=None, max_examples=30)
 @given(gradients=st.lists(st.floats(0.01, 100) | st.floats(-100, -0.01), min_size=1, max_size=30))
 def test_any_number_of_steps_by_the_closed_formula(

@@ -24,6 +24,7 @@ from service.training.schedules import (
     WarmUp,
 )
 from service.training.stopping import EarlyStopping, Streak
+from tests.unit.rows import row_name
 from worker.errors import InvalidValue
 
 REFERENCE = np.load(Path(__file__).parents[2] / "references" / "optimizers.npz")
@@ -54,7 +55,7 @@ BY_FORMULA: list[tuple[Curve, Callable[[int], float]]] = [
 ]
 
 
-@pytest.mark.parametrize(("curve", "formula"), BY_FORMULA, ids=str)
+@pytest.mark.parametrize(("curve", "formula"), BY_FORMULA, ids=row_name)
 def test_by_formula(curve: Curve, formula: Callable[[int], float]) -> None:
     assert factors(curve) == pytest.approx([formula(step) for step in range(TOTAL)], rel=1e-12)
 

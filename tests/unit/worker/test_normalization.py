@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from tests.unit.rows import row_name
 from worker.arrays import Array, Shape
 from worker.errors import InvalidValue
 from worker.gradient import Batch, gradient, tree_sum
@@ -42,7 +43,7 @@ def grouped(x: Array, groups: int, epsilon: float) -> Array:
         (GroupNorm(3, 0.01), lambda x: grouped(x, 3, 0.01)),
         (GroupNorm(6, 0.01), lambda x: grouped(x, 6, 0.01)),
     ],
-    ids=str,
+    ids=row_name,
 )
 def test_it_is_the_formula(layer: Layer, formula: Callable[[Array], Array], shape: Shape) -> None:
     x = RNG.standard_normal((4, *shape)) * 3 + 5

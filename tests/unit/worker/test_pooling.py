@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.unit.rows import row_name
 from tests.unit.worker.cases_convolution import CASES
 from worker.arrays import Array, Shape
 from worker.errors import InvalidValue
@@ -151,7 +152,7 @@ def test_standardised_features_have_mean_zero_and_deviation_one() -> None:
         (lambda: Rescale((1.0,), (float("nan"),)), "offset", "has nan; must be finite"),
         (lambda: Rescale((1e39,)), "scale", "within single precision"),
     ],
-    ids=str,
+    ids=row_name,
 )
 def test_what_is_refused(make: Any, field: str, problem: str) -> None:
     with pytest.raises(InvalidValue, match=re.escape(problem)) as refused:
