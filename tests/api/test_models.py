@@ -321,10 +321,6 @@ def test_a_model_as_onnx(service: Service) -> None:
     hidden = np.tanh(x @ TENSORS["layers.0.weight"] + TENSORS["layers.0.bias"])
     expected = hidden @ TENSORS["layers.2.weight"] + TENSORS["layers.2.bias"]
     np.testing.assert_allclose(session.run(["output"], {"pixels": x})[0], expected, rtol=1e-5, atol=1e-5)
-    padded = network_pb2.Network(layers=NETWORK.layers, padding=0.0)
-    request.name = upload(service, FILE, network=padded, input_shape=[4]).name
-    found = refusal(lambda: list(service.models.DownloadModel(request, timeout=SECONDS)))
-    assert (found.code, found.reason) == (NOT_NOW, "NOT_EXPORTABLE")
     request.format = 9  # type: ignore[assignment]
     assert refusal(lambda: list(service.models.DownloadModel(request, timeout=SECONDS))).fields == {
         "format": "has the unknown value 9; SAFETENSORS or ONNX"

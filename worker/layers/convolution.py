@@ -105,7 +105,7 @@ class Direct(Convolution):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         channels = self._channels(input_shape)
-        windows = self._windows(input_shape)
+        windows = self.windows(input_shape)
         self._check_cost(windows, channels, self.filters)
         return (*windows.output[: self.axes], self.filters)
 
@@ -114,7 +114,7 @@ class Direct(Convolution):
         return self._declare(channels, self.filters, places * channels, places * self.filters // self.groups)
 
     def forward(self, params: Params, x: Array, context: Context) -> tuple[Array, Backward]:
-        windows = self._windows(x.shape[1:])
+        windows = self.windows(x.shape[1:])
         image, weight = images(x), self._weight(params)
         y = correlate(image, weight, params.get("bias"), windows, self.groups)
 
@@ -129,7 +129,8 @@ class Direct(Convolution):
 
         return y.reshape(len(x), *windows.output[: self.axes], self.filters), backward
 
-    def _windows(self, input_shape: Shape) -> Windows:
+    def windows(self, input_shape: Shape) -> Windows:
+        """Over a row that enters."""
         return self._steps().over(as_image(input_shape))
 
 
@@ -144,7 +145,7 @@ class Transposed(Convolution):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         channels = self._channels(input_shape)
-        windows = self._windows(input_shape)
+        windows = self.windows(input_shape)
         self._check_cost(windows, self.filters, channels)
         return (*windows.image[: self.axes], self.filters)
 
@@ -156,7 +157,7 @@ class Transposed(Convolution):
         return self._declare(self.filters // self.groups, channels, fan_in, places * self.filters // self.groups)
 
     def forward(self, params: Params, x: Array, context: Context) -> tuple[Array, Backward]:
-        windows = self._windows(x.shape[1:])
+        windows = self.windows(x.shape[1:])
         image, weight = images(x), self._weight(params)
         y = input_gradient(image, weight, windows, self.groups)
         if self.bias:
@@ -175,7 +176,8 @@ class Transposed(Convolution):
 
         return y.reshape(len(x), *windows.image[: self.axes], self.filters), backward
 
-    def _windows(self, input_shape: Shape) -> Windows:
+    def windows(self, input_shape: Shape) -> Windows:
+        """Over the row that leaves: one for each place of the row that enters."""
         return self._steps().under(as_image(input_shape))
 
 

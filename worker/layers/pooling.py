@@ -48,7 +48,7 @@ class Pool:
 
     def output_shape(self, input_shape: Shape) -> Shape:
         check_places(self.kind, self.axes, input_shape)
-        windows = self._windows(input_shape)
+        windows = self.windows(input_shape)
         check_size(self.kind, windows, input_shape[-1], input_shape[-1])
         return (*windows.output[: self.axes], input_shape[-1])
 
@@ -56,7 +56,7 @@ class Pool:
         return {}
 
     def forward(self, params: Params, x: Array, context: Context) -> tuple[Array, Backward]:  # noqa: ARG002
-        windows = self._windows(x.shape[1:])
+        windows = self.windows(x.shape[1:])
         y, back = (maxima if self.function is Pooling.MAX else means)(images(x), windows)
 
         def backward(dy: Array, _grads: Params) -> Array:
@@ -68,7 +68,8 @@ class Pool:
         moves = self.stride or self.pool_size
         return steps(self.kind, self.axes, self.pool_size, moves, (1,), self.padding, self.padding_size, "pool_size")
 
-    def _windows(self, input_shape: Shape) -> Windows:
+    def windows(self, input_shape: Shape) -> Windows:
+        """Over a row that enters."""
         return self._steps().over(as_image(input_shape))
 
 

@@ -110,15 +110,22 @@ def _expectations(x: Array, angles: Array) -> Array:
 
     Those are (depth, qubits, 2, circuits), or end in 1 where they are the same for all circuits.
     """
-    qubits = len(x)
-    ring = _ring(qubits)
-    states = _encoded(x)
+    states = evolved(_encoded(x), angles)
+    expectations: Array = signs(len(x), x.dtype) @ (np.square(states.real) + np.square(states.imag))
+    return expectations
+
+
+def evolved(states: Array, angles: Array) -> Array:
+    """What the learned part of the circuit makes of states (2^n, circuits), which it uses up.
+
+    The angles are (depth, qubits, 2, circuits), or end in 1 where they are the same for all.
+    """
+    ring = _ring(angles.shape[1])
     for of_layer in angles:
         for qubit, of_qubit in enumerate(of_layer):
             _turn(states, qubit, *of_qubit)
         states = states.take(ring, axis=0)
-    expectations: Array = _signs(qubits, x.dtype) @ (np.square(states.real) + np.square(states.imag))
-    return expectations
+    return states
 
 
 def _encoded(x: Array) -> Array:
@@ -160,7 +167,7 @@ def _ring(qubits: int) -> Array:
     return places
 
 
-def _signs(qubits: int, dtype: np.dtype[np.floating]) -> Array:
+def signs(qubits: int, dtype: np.dtype[np.floating]) -> Array:
     """(qubits, 2^qubits): 1 where a qubit is 0, -1 where it is 1."""
     digits = np.arange(2**qubits) >> np.arange(qubits - 1, -1, -1)[:, np.newaxis] & 1
     return (1 - 2 * digits).astype(dtype)

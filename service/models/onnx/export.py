@@ -1,8 +1,10 @@
 """A whole network as an ONNX file."""
 
+import numpy as np
+
 from service.errors import FailedPrecondition
 from service.models.onnx.exporters import emit_all
-from service.models.onnx.graph import Graph
+from service.models.onnx.graph import Graph, Mask
 from worker.arrays import Array
 from worker.network import Network
 
@@ -12,22 +14,42 @@ OPSET, IR_VERSION = 20, 9
 ROWS = "rows"
 """The name of the first axis, whose size is left open."""
 
+MOST_BYTES = 2_000_000_000
+"""Of arrays in a file, which can't have 2 GiB (the format's, protobuf's, own limit)."""
 
-def export(network: Network, vector: Array, input_column: str) -> bytes:
+
+def export(network: Network, vector: Array, input_column: str, most_bytes: int = MOST_BYTES) -> bytes:
     """The file: it takes `input_column` (rows, *input_shape) in single precision, and gives "output".
 
-    Raises FailedPrecondition if a layer can't be written so, or the onnx package isn't there.
+    Raises FailedPrecondition if a layer can't be written so, the file would be too large, or the onnx package isn't
+    there.
     """
-    if network.padding is not None:
-        raise FailedPrecondition(
-            "a network with padding can't be exported to ONNX, which has no word for it", reason="NOT_EXPORTABLE"
-        )
     graph = Graph()
     x = graph.name(input_column)
-    params = {slot.name.removeprefix("layers."): slot.view(vector) for slot in network.slots}
+    graph.mask = _mask(graph, network, x)
+    single = vector.astype(np.float32, copy=False)
+    params = {slot.name.removeprefix("layers."): slot.view(single) for slot in network.slots}
     y = emit_all(graph, network.layers, params, network.input_shape, "layers", x)
+    size = sum(value.nbytes for value in graph.constants.values())
+    if size > most_bytes:
+        raise FailedPrecondition(
+            f"the model has {size:,} bytes of arrays, and a file of ONNX can have at most {most_bytes:,}; "
+            "download it as safetensors",
+            reason="NOT_EXPORTABLE",
+        )
     output = graph.name("output")
     return _encoded(graph, network, (x, y, output))
+
+
+def _mask(graph: Graph, network: Network, x: str) -> Mask | None:
+    """Where a place in time has any number that is not the padding."""
+    if network.padding is None or not network.input_shape:
+        return None
+    given = graph.node("Not", graph.node("Equal", x, graph.number(network.padding)))
+    if inner := range(2, len(network.input_shape) + 1):
+        any_of = graph.node("ReduceMax", graph.cast(given, np.float32), graph.integers(*inner), keepdims=0)
+        given = graph.cast(any_of, np.bool_)
+    return Mask(given, network.input_shape[0])
 
 
 def _encoded(graph: Graph, network: Network, names: tuple[str, str, str]) -> bytes:
@@ -38,9 +60,10 @@ def _encoded(graph: Graph, network: Network, names: tuple[str, str, str]) -> byt
             "this service was installed without the onnx package; install chainrule[onnx]", reason="ONNX_NOT_INSTALLED"
         ) from None
     x, y, output = names
+    needed, constants = graph.needed(y)
     helper, single = onnx.helper, onnx.TensorProto.FLOAT
-    nodes = [helper.make_node(node.operator, node.inputs, node.outputs) for node in graph.nodes]
-    for made, node in zip(nodes, graph.nodes, strict=True):
+    nodes = [helper.make_node(node.operator, node.inputs, node.outputs) for node in needed]
+    for made, node in zip(nodes, needed, strict=True):
         made.attribute.extend(helper.make_attribute(name, value) for name, value in sorted(node.attributes.items()))
     model = helper.make_model(
         helper.make_graph(
@@ -48,7 +71,7 @@ def _encoded(graph: Graph, network: Network, names: tuple[str, str, str]) -> byt
             "network",
             [helper.make_tensor_value_info(x, single, (ROWS, *network.input_shape))],
             [helper.make_tensor_value_info(output, single, (ROWS, *network.output_shape))],
-            [onnx.numpy_helper.from_array(value, name) for name, value in graph.constants.items()],
+            [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,

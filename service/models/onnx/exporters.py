@@ -1,31 +1,19 @@
 """How each layer is written as ONNX operators: a function and a row of EXPORTERS; or a reason in NOT_EXPORTED.
 
-A function adds nodes to the graph and returns the name of its output. It gets the name of its input, whose first axis
-is the row. What is written is the prediction, so that what is for training alone leaves no trace.
+What is written is the prediction, so that what is for training alone leaves no trace.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TypeAlias
 
 from service.errors import FailedPrecondition
-from service.models.onnx.graph import Graph, Place
+from service.models.onnx import attention, convolution, elementwise, normalization, recurrent
+from service.models.onnx.graph import Exporter, Graph, Place
+from service.models.onnx.quantum import quantum
+from worker import layers as of
 from worker.arrays import Shape
-from worker.layers import (
-    LAYERS,
-    Concatenate,
-    Dense,
-    Dropout,
-    Layer,
-    Params,
-    ReLU,
-    Residual,
-    Sigmoid,
-    Tanh,
-)
+from worker.layers import LAYERS, Layer, Params, Residual
 from worker.layers.stack import part, parts
-
-Exporter: TypeAlias = Callable[[Graph, Place, str], str]
 
 
 def emit(graph: Graph, place: Place, x: str) -> str:
@@ -48,16 +36,6 @@ def emit_all(graph: Graph, layers: Sequence[Layer], params: Params, shape: Shape
     return x
 
 
-def operator(name: str) -> Exporter:
-    """The exporter of a layer that is a single operator of one input."""
-    return lambda graph, _place, x: graph.node(name, x)
-
-
-def _same(_graph: Graph, _place: Place, x: str) -> str:
-    """For what does nothing in prediction."""
-    return x
-
-
 def _dense(graph: Graph, place: Place, x: str) -> str:
     product = graph.node("MatMul", x, graph.parameter(place, "weight"))
     return graph.node("Add", product, graph.parameter(place, "bias"))
@@ -69,7 +47,7 @@ def _residual(graph: Graph, place: Place, x: str) -> str:
         emit_all(graph, layers, part(place.params, name), place.input_shape, f"{place.name}.{name}", x)
         for name, layers in (("layers", layer.layers), ("projection", layer.projection))
     ]
-    return graph.node("Add", *ways)
+    return graph.by_number("Add", *ways)
 
 
 def _concatenate(graph: Graph, place: Place, x: str) -> str:
@@ -83,13 +61,41 @@ def _concatenate(graph: Graph, place: Place, x: str) -> str:
 
 EXPORTERS: Mapping[type[Layer], Exporter] = MappingProxyType(
     {
-        Dense: _dense,
-        ReLU: operator("Relu"),
-        Tanh: operator("Tanh"),
-        Sigmoid: operator("Sigmoid"),
-        Dropout: _same,
-        Residual: _residual,
-        Concatenate: _concatenate,
+        of.Dense: _dense,
+        of.Residual: _residual,
+        of.Concatenate: _concatenate,
+        of.Dropout: elementwise.same,
+        of.GaussianNoise: elementwise.same,
+        of.GaussianLatent: elementwise.means,
+        of.ReLU: elementwise.relu,
+        of.LeakyReLU: elementwise.leaky_relu,
+        of.ELU: elementwise.elu,
+        of.GELU: elementwise.gelu,
+        of.Tanh: elementwise.tanh,
+        of.Sigmoid: elementwise.sigmoid,
+        of.SiLU: elementwise.silu,
+        of.Softplus: elementwise.softplus,
+        of.Softmax: elementwise.softmax,
+        of.Flatten: elementwise.reshaped,
+        of.Reshape: elementwise.reshaped,
+        of.Rescale: elementwise.rescaled,
+        of.BatchNorm: normalization.batch_norm,
+        of.LayerNorm: normalization.layer_norm,
+        of.GroupNorm: normalization.group_norm,
+        of.Conv1d: convolution.convolution,
+        of.Conv2d: convolution.convolution,
+        of.Conv1dTranspose: convolution.transposed,
+        of.Conv2dTranspose: convolution.transposed,
+        of.Pool1d: convolution.pool,
+        of.Pool2d: convolution.pool,
+        of.GlobalPool: convolution.global_pool,
+        of.SimpleRnn: recurrent.simple_rnn,
+        of.Lstm: recurrent.lstm,
+        of.Gru: recurrent.gru,
+        of.MultiHeadAttention: attention.attention,
+        of.PositionalEncoding: attention.positional_encoding,
+        of.Embedding: attention.embedding,
+        of.Quantum: quantum,
     }
 )
 

@@ -1,8 +1,13 @@
 """A graph of ONNX operators as it is being written: nodes and constants by name, as plain data.
 
 Nothing here needs the onnx package, which export.py alone imports, once there is a graph to be encoded.
+
+Some operators of ONNX want channels in front, where ours are last, and so come between two transposes. One that undoes
+the one before it is not written, and an operator that acts number by number is written before a transpose, not after:
+so images are transposed where they enter a run of convolutions and where they leave it.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -12,6 +17,12 @@ from worker.arrays import Array, Shape
 from worker.layers import Params
 
 Attribute: TypeAlias = int | float | str | list[int] | list[float] | list[str]
+
+Order: TypeAlias = tuple[int, ...]
+"""Which axis comes to each place."""
+
+TYPES = {np.float32: 1, np.int32: 6, np.int64: 7, np.bool_: 9}
+"""The numbers by which the standard calls types."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,20 @@ class Place:
     name: str
     """As in model files: "layers.0"."""
 
+    @property
+    def output_shape(self) -> Shape:
+        """Of a row that leaves it."""
+        shape: Shape = self.layer.output_shape(self.input_shape)
+        return shape
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Where rows are not padded: a value of truth values, (rows, time)."""
+
+    name: str
+    time: int
+
 
 @dataclass
 class Graph:
@@ -43,7 +68,11 @@ class Graph:
 
     nodes: list[Node] = field(default_factory=list)
     constants: dict[str, Array] = field(default_factory=dict)
+    mask: Mask | None = None
+    """Of the network's input, if it has padding."""
     _names: set[str] = field(default_factory=set)
+    _turned: dict[str, tuple[str, Order]] = field(default_factory=dict)
+    """Of what a transpose made, what it made it of."""
 
     def name(self, wanted: str) -> str:
         """A name for a value: the one that is wanted, or, where that is taken, one like it."""
@@ -65,6 +94,41 @@ class Graph:
         self.nodes.append(Node(operator, inputs, names, attributes))
         return names
 
+    def by_number(self, operator: str, *inputs: str, **attributes: Attribute) -> str:
+        """Adds an operator that acts number by number, on values that all have the same shape."""
+        sources = [self._turned.get(x, (x, None)) for x in inputs]
+        order = sources[0][1]
+        if order is None or any(other != order for _, other in sources):
+            return self.node(operator, *inputs, **attributes)
+        return self.transpose(self.node(operator, *(source for source, _ in sources), **attributes), order)
+
+    def transpose(self, x: str, order: Sequence[int]) -> str:
+        """The value with its axes in another order, without a detour by what it was before."""
+        source, before = self._turned.get(x, (x, tuple(range(len(order)))))
+        whole = tuple(before[axis] for axis in order)
+        if whole == tuple(range(len(order))):
+            return source
+        y = self.node("Transpose", source, perm=list(whole))
+        self._turned[y] = source, whole
+        return y
+
+    def channels_first(self, x: str, shape: Shape) -> str:
+        """(rows, channels, ...) from (rows, ..., channels), for rows of a shape with channels last."""
+        last = len(shape)
+        return self.transpose(x, (0, last, *range(1, last)))
+
+    def channels_last(self, x: str, shape: Shape) -> str:
+        """(rows, ..., channels) from (rows, channels, ...), for rows of a shape with channels last."""
+        return self.transpose(x, (0, *range(2, len(shape) + 1), 1))
+
+    def reshape(self, x: str, *row: int) -> str:
+        """Rows of another shape; one size may be -1, for what is left."""
+        return self.node("Reshape", x, self.integers(0, *row))  # 0 stands for as many rows as there are
+
+    def cast(self, x: str, dtype: type) -> str:
+        """The same numbers in another type."""
+        return self.node("Cast", x, to=TYPES[dtype])
+
     def constant(self, value: Array, wanted: str = "constant") -> str:
         """Adds an array, and returns its name."""
         name = self.name(wanted)
@@ -75,6 +139,27 @@ class Graph:
         """Adds a list of integers, as operators take shapes and axes."""
         return self.constant(np.array(values, np.int64))
 
+    def number(self, value: float) -> str:
+        """Adds a single number."""
+        return self.constant(np.array(value, np.float32))
+
     def parameter(self, place: Place, key: str) -> str:
         """Adds a layer's parameter, under its name in model files."""
         return self.constant(place.params[key], f"{place.name}.{key}")
+
+    def mask_of(self, place: Place) -> str:
+        """Where the sequences that reach a layer are not padded; "" if nothing is, or they have other places."""
+        return self.mask.name if self.mask is not None and place.input_shape[0] == self.mask.time else ""
+
+    def needed(self, output: str) -> tuple[list[Node], dict[str, Array]]:
+        """The nodes and constants that a value comes from: all others can be left out."""
+        wanted, nodes = {output}, []
+        for node in reversed(self.nodes):
+            if not wanted.isdisjoint(node.outputs):
+                nodes.append(node)
+                wanted.update(node.inputs)
+        return nodes[::-1], {name: value for name, value in self.constants.items() if name in wanted}
+
+
+Exporter: TypeAlias = Callable[[Graph, Place, str], str]
+"""Adds a layer's nodes for an input of that name, whose first axis is the row, and returns the name of its output."""
