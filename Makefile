@@ -2,7 +2,7 @@
 # Needed: python3 (3.11 or newer), make and a package index.
 #
 #     make test PYTHON=python3.13           builds a missing .venv with another Python
-#     make test ARGS="tests/unit -x"        hands arguments on (demo, test, chaos, serve, bench, lock)
+#     make test ARGS="tests/unit -x"        hands arguments on (demo, examples, test, chaos, serve, bench, lock)
 
 PYTHON ?= python3
 ARGS ?=
@@ -13,13 +13,16 @@ BENCH_VENV := build/bench-venv
 BENCH := $(BENCH_VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos check format serve bench bench-scale figures proto lock clean
+.PHONY: help demo examples test chaos check format serve bench bench-scale figures proto lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: $(INSTALLED) ## Train a network on handwritten digits and watch it happen
 	$(BIN)/chainrule demo $(ARGS)
+
+examples: $(INSTALLED) ## Run the examples, and see what they reach (ARGS="digits fashion-cnn", ARGS=--quick)
+	$(BIN)/python -m examples $(ARGS)
 
 test: $(INSTALLED) ## Run every test
 	$(BIN)/pytest $(ARGS)
