@@ -21,7 +21,7 @@ def provide_dataset(
 ) -> TrainingJob:
     """The job of `file`, ready to be created: its dataset is on the server, and the spec names it.
 
-    Uploads the npz file that the job names, unless the server has it; makes and uploads a sample if the job names one
+    Uploads the file that the job names, unless the server has it; makes and uploads a sample if the job names one
     that the server does not have. Calls `say` with a sentence about what it is about to do. Raises a ServiceError,
     SampleError, or OSError if the file cannot be read.
     """

@@ -1,7 +1,7 @@
 """Job files: a training job written down in YAML or JSON, as protobuf's JSON mapping of TrainingJobSpec.
 
 Two things go beyond the mapping: an optional ``display_name`` at the top, and ``data.dataset``, which may name an npz
-file next to the job file; whoever runs the job uploads it first (see `chainrule.jobdata`).
+or csv file next to the job file; whoever runs the job uploads it first (see `chainrule.jobdata`).
 """
 
 import json
@@ -30,7 +30,7 @@ class JobFile:
     job: TrainingJob
     """Its display name and spec, complete but for the dataset if that is a file."""
     dataset_file: Path | None
-    """The npz file that the job learns from, if it names one rather than a dataset of the server."""
+    """The file that the job learns from, if it names one rather than a dataset of the server."""
 
 
 def read_job_file(path: Path) -> JobFile:
@@ -79,9 +79,9 @@ def _resolve_dataset(path: Path, spec: TrainingJobSpec) -> Path | None:
     if not named:
         raise JobFileError(
             _headline(path),
-            [Violation("data.dataset", "is missing; give the name of a dataset, or the path of an .npz file")],
+            [Violation("data.dataset", "is missing; give the name of a dataset, or the path of an .npz or .csv file")],
         )
-    if not named.endswith(".npz"):
+    if not named.endswith((".npz", ".csv", ".csv.gz")):
         spec.data.dataset = full_name(DATASETS, named)
         return None
     file = path.parent / Path(named).expanduser()
@@ -101,7 +101,7 @@ def _parse(path: Path) -> Any:
     except OSError as error:
         raise JobFileError(f"{path}: {error.strerror or error}") from error
     if len(data) > MAX_BYTES:
-        raise JobFileError(f"{path}: a job file has at most 1 MiB; data belongs into an .npz file of its own")
+        raise JobFileError(f"{path}: a job file has at most 1 MiB; data belongs into a file of its own")
     try:
         text = data.decode("utf-8")
         return json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=_Loader)  # noqa: S506 - safe

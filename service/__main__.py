@@ -40,6 +40,7 @@ from service.models.loaded import LoadedModels
 from service.models.predictor import Predictor
 from service.models.registry import Model, Models
 from service.settings import Settings, host_and_port
+from service.training.preparing import Preparing
 from service.training.runner import Runner
 from service.training.trainer import Policy
 from service.training.transfer import Transfer
@@ -116,6 +117,8 @@ async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dic
         models = Models(directory / "models", settings.max_model_bytes)
         transfer = Transfer(models, jobs, directory / "checkpoints", model_network)
         transfer.sweep()
+        preparing = Preparing(datasets, jobs, directory / "checkpoints")
+        preparing.sweep()
         aliases = Aliases(directory / "aliases.json", models)
         # Forward passes have threads of their own, and more of BLAS in each would stand in each other's way.
         stack.enter_context(threadpoolctl.threadpool_limits(1))
@@ -137,7 +140,7 @@ async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dic
         except OSError as error:
             raise Refused(f"can't listen at {settings.metrics_listen} for metrics: {error.strerror}") from error
 
-        training = TrainingServicer(jobs, datasets, transfer, cluster.room, scheduler.reason)
+        training = TrainingServicer(jobs, preparing, transfer, cluster.room, scheduler.reason)
         dataset_servicer = DatasetServicer(datasets, uploads, imports, jobs)
         most_bytes = settings.max_message_bytes
         inference = InferenceServicer(predictor, aliases, most_bytes)

@@ -6,12 +6,20 @@ restart picks up the very same rows.
 
 import math
 from dataclasses import dataclass
+from enum import Enum
 from functools import lru_cache
 
 import numpy as np
 
 from worker.arrays import Rows
 from worker.seeds import Purpose, generator
+
+
+class Split(Enum):
+    """Which rows are held out: some at random, or the last ones, of data in the order of time; as in the contract."""
+
+    RANDOM = "RANDOM"
+    LAST = "LAST"
 
 
 @dataclass(frozen=True)
@@ -26,6 +34,7 @@ class Shards:
     window: int = 0
     """How many neighbouring rows are shuffled among themselves; 0 for all. For datasets larger than memory, of which
     only a part can be at hand: the windows too come in random order, but a batch takes from one or two of them."""
+    split: Split = Split.RANDOM
 
     @property
     def validation_count(self) -> int:
@@ -57,13 +66,22 @@ class Shards:
         epoch, index = divmod(step, self.steps_per_epoch)
         order = _epoch_order(self.seed, epoch, self.training_count, self.window)
         batch = order[index * self.batch_size : (index + 1) * self.batch_size]
-        _, trained_on = _split(self.seed, self.rows, self.validation_count)
+        _, trained_on = self._split
         return trained_on[_part(batch, shard, self.shards)]
+
+    @property
+    def training_rows(self) -> Rows:
+        """All rows that are trained on, in the order of the dataset."""
+        return self._split[1]
 
     def validation(self, shard: int) -> Rows:
         """One shard's part of the rows that are held out."""
-        held_out, _ = _split(self.seed, self.rows, self.validation_count)
+        held_out, _ = self._split
         return _part(held_out, shard, self.shards)
+
+    @property
+    def _split(self) -> tuple[Rows, Rows]:
+        return _split(self.seed, self.rows, self.validation_count, self.split)
 
 
 def _part(rows: Rows, shard: int, shards: int) -> Rows:
@@ -72,11 +90,14 @@ def _part(rows: Rows, shard: int, shards: int) -> Rows:
 
 
 @lru_cache(maxsize=8)
-def _split(seed: int, rows: int, held_out: int) -> tuple[Rows, Rows]:
-    """The rows that are held out, by a draw, and those that are trained on; each in the order of the dataset.
+def _split(seed: int, rows: int, held_out: int, split: Split) -> tuple[Rows, Rows]:
+    """The rows that are held out and those that are trained on; each in the order of the dataset.
 
     This and the next are cached, since every step asks for them. They give no writable view of what is cached.
     """
+    if split is Split.LAST:
+        everything = np.arange(rows)
+        return _frozen(everything[rows - held_out :]), _frozen(everything[: rows - held_out])
     drawn = generator(seed, Purpose.SPLIT).permutation(rows)
     return _frozen(np.sort(drawn[:held_out])), _frozen(np.sort(drawn[held_out:]))
 

@@ -55,8 +55,8 @@ def train(
     """Train the network that a job file describes.
 
     The file is YAML or JSON, with the fields of TrainingJobSpec; examples/digits.yaml explains them. Its data.dataset
-    is the name of a dataset on the server, the path of an .npz file, which is uploaded first, or one of the samples
-    digits, breast-cancer, wine and diabetes.
+    is the name of a dataset on the server, the path of an .npz or .csv file, which is uploaded first, or one of the
+    samples digits, breast-cancer, wine and diabetes.
 
     \b
     Train here and now; the model file's path is in the summary:

@@ -4,9 +4,19 @@ isort:skip_file
 What a job learns from."""
 
 import builtins
+import chainrule.v1.preparation_pb2
+import collections.abc
 import google.protobuf.descriptor
+import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
+import sys
 import typing
+
+if sys.version_info >= (3, 10):
+    import typing as typing_extensions
+else:
+    import typing_extensions
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
@@ -16,12 +26,38 @@ class TrainingData(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    class _Split:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _SplitEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[TrainingData._Split.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        SPLIT_UNSPECIFIED: TrainingData._Split.ValueType  # 0
+        """The same as RANDOM."""
+        RANDOM: TrainingData._Split.ValueType  # 1
+        """Some that the seed draws."""
+        LAST: TrainingData._Split.ValueType  # 2
+        """The last ones: for rows in the order of time, of which the later must not tell the earlier."""
+
+    class Split(_Split, metaclass=_SplitEnumTypeWrapper):
+        """Which rows are held out."""
+
+    SPLIT_UNSPECIFIED: TrainingData.Split.ValueType  # 0
+    """The same as RANDOM."""
+    RANDOM: TrainingData.Split.ValueType  # 1
+    """Some that the seed draws."""
+    LAST: TrainingData.Split.ValueType  # 2
+    """The last ones: for rows in the order of time, of which the later must not tell the earlier."""
+
     DATASET_FIELD_NUMBER: builtins.int
     INPUT_COLUMN_FIELD_NUMBER: builtins.int
     TARGET_COLUMN_FIELD_NUMBER: builtins.int
     VALIDATION_FRACTION_FIELD_NUMBER: builtins.int
     SHUFFLE_WINDOW_FIELD_NUMBER: builtins.int
     WEIGHT_COLUMN_FIELD_NUMBER: builtins.int
+    FEATURES_FIELD_NUMBER: builtins.int
+    TARGET_FIELD_NUMBER: builtins.int
+    SPLIT_FIELD_NUMBER: builtins.int
     dataset: builtins.str
     """The dataset's resource name, "datasets/<id>". Required."""
     input_column: builtins.str
@@ -29,7 +65,7 @@ class TrainingData(google.protobuf.message.Message):
     target_column: builtins.str
     """The column that the output is held against. Default "y"."""
     validation_fraction: builtins.float
-    """The share of the rows that is held out, chosen by the seed, to validate on after every epoch: 0 (none) up to,
+    """The share of the rows that is held out to validate on after every epoch: 0 (none) up to,
     but not including, 1. Default 0.2.
     """
     shuffle_window: builtins.int
@@ -39,6 +75,18 @@ class TrainingData(google.protobuf.message.Message):
     """
     weight_column: builtins.str
     """A column of one number a row, none below 0: how much each row counts in the loss. Default: every row counts 1."""
+    split: global___TrainingData.Split.ValueType
+    """Which rows are held out. Default: RANDOM."""
+    @property
+    def features(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[chainrule.v1.preparation_pb2.Feature]:
+        """How the input is made of the dataset's columns; it is then called `input_column`, and has what each feature gives, side
+        by side. Default: the input is the column of that name as it is.
+        """
+
+    @property
+    def target(self) -> chainrule.v1.preparation_pb2.TargetPreparation:
+        """What becomes of the target column. Default: nothing."""
+
     def __init__(
         self,
         *,
@@ -48,9 +96,12 @@ class TrainingData(google.protobuf.message.Message):
         validation_fraction: builtins.float | None = ...,
         shuffle_window: builtins.int | None = ...,
         weight_column: builtins.str = ...,
+        features: collections.abc.Iterable[chainrule.v1.preparation_pb2.Feature] | None = ...,
+        target: chainrule.v1.preparation_pb2.TargetPreparation | None = ...,
+        split: global___TrainingData.Split.ValueType = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_shuffle_window", b"_shuffle_window", "_validation_fraction", b"_validation_fraction", "shuffle_window", b"shuffle_window", "validation_fraction", b"validation_fraction"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_shuffle_window", b"_shuffle_window", "_validation_fraction", b"_validation_fraction", "dataset", b"dataset", "input_column", b"input_column", "shuffle_window", b"shuffle_window", "target_column", b"target_column", "validation_fraction", b"validation_fraction", "weight_column", b"weight_column"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_shuffle_window", b"_shuffle_window", "_validation_fraction", b"_validation_fraction", "shuffle_window", b"shuffle_window", "target", b"target", "validation_fraction", b"validation_fraction"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_shuffle_window", b"_shuffle_window", "_validation_fraction", b"_validation_fraction", "dataset", b"dataset", "features", b"features", "input_column", b"input_column", "shuffle_window", b"shuffle_window", "split", b"split", "target", b"target", "target_column", b"target_column", "validation_fraction", b"validation_fraction", "weight_column", b"weight_column"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_shuffle_window", b"_shuffle_window"]) -> typing.Literal["shuffle_window"] | None: ...
     @typing.overload

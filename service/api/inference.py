@@ -7,12 +7,15 @@ from importlib.metadata import version
 
 from chainrule.inference import open_inference_pb2 as pb
 from chainrule.inference import open_inference_pb2_grpc as stubs
+from service.data.features import FittedNumbers
+from service.data.preparation import Table
 from service.errors import InvalidArgument, NotFound, ServiceError
 from service.models.aliases import Aliases
 from service.models.loaded import LoadedModel
 from service.models.predictor import Predictor
 from service.wire.names import require_model
-from service.wire.tensors import OUTPUT, check_outputs, datatype_of, infer_response, input_rows
+from service.wire.tensors import OUTPUT, check_outputs, datatype_of, infer_response, input_rows, input_table
+from worker.arrays import Array, Shape
 
 PLATFORM = "chainrule"
 VERSION = "1"
@@ -56,7 +59,9 @@ class InferenceServicer(stubs.GRPCInferenceServiceServicer):
             name=found.model.id,
             versions=[VERSION],
             platform=PLATFORM,
-            inputs=[tensor(name=found.model.input_column, datatype=datatype, shape=(-1, *found.network.input_shape))],
+            inputs=[
+                tensor(name=name, datatype=datatype, shape=shape) for name, datatype, shape in described_inputs(found)
+            ],
             outputs=[tensor(name=OUTPUT, datatype=datatype, shape=(-1, *found.network.output_shape))],
         )
 
@@ -78,7 +83,11 @@ class InferenceServicer(stubs.GRPCInferenceServiceServicer):
         if len(request.id) > LONGEST_ID:
             raise InvalidArgument.of("id", f"has {len(request.id):,} characters; must have at most {LONGEST_ID:,}")
         check_outputs(request)
-        rows = input_rows(request, found.model.input_column, found.network.input_shape)
+        rows: Array | Table
+        if found.preparation and found.preparation.inputs:
+            rows = input_table(request, found.preparation)
+        else:
+            rows = input_rows(request, found.model.input_column, found.network.input_shape)
         row_bytes = found.params.itemsize * math.prod(found.network.output_shape)
         if len(rows) * row_bytes > self._most_bytes - ENVELOPE_BYTES:
             most = (self._most_bytes - ENVELOPE_BYTES) // row_bytes
@@ -98,3 +107,14 @@ class InferenceServicer(stubs.GRPCInferenceServiceServicer):
         if asked not in ("", VERSION):
             raise NotFound(f"models/{model_id} in version {asked[:20]!r}; models never change: leave the version out")
         return found
+
+
+def described_inputs(found: LoadedModel) -> list[tuple[str, str, Shape]]:
+    """What a model takes: name, datatype and shape of each tensor, one for every column if it prepares them."""
+    if found.preparation is None or not found.preparation.inputs:
+        return [(found.model.input_column, datatype_of(found.params.dtype), (-1, *found.network.input_shape))]
+    described: dict[str, tuple[str, str, Shape]] = {}
+    for part in found.preparation.inputs:
+        wide = (part.width,) if isinstance(part, FittedNumbers) and part.width > 1 else ()
+        described.setdefault(part.column, (part.column, "BYTES" if part.takes_text else "FP64", (-1, *wide)))
+    return list(described.values())

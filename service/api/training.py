@@ -2,8 +2,10 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 from google.protobuf.empty_pb2 import Empty
 
@@ -12,19 +14,21 @@ from chainrule.v1 import training_service_pb2 as pb
 from chainrule.v1 import training_service_pb2_grpc as stubs
 from service.api.paging import page
 from service.cluster.cluster import Room
-from service.data.datasets import Datasets
+from service.data.datasets import Dataset, read_column
 from service.errors import InvalidArgument, NotFound, Unavailable, Violations
 from service.jobs.job import Job, Queued
 from service.jobs.jobs import Jobs, new_id
 from service.jobs.spec import JobSpec
+from service.training.preparing import Preparing
 from service.training.tables import check_lengths
-from service.training.task import dataset_of, make_task, memory_bytes, remark, shuffle_window
+from service.training.task import make_task, memory_bytes, remark, shuffle_window
 from service.training.transfer import Transfer
 from service.wire.job import event_message, job_message, progress_message
 from service.wire.names import require_name
 from service.wire.spec import parse_spec, spec_message
 from worker.arrays import Array
 
+PATH = "training_job.spec"
 LONGEST_TEXT = 100
 EVENTS_AT_ONCE = 500
 PROGRESS_SECONDS = 0.25
@@ -36,14 +40,14 @@ class TrainingServicer(stubs.TrainingServiceServicer):
     def __init__(
         self,
         jobs: Jobs,
-        datasets: Datasets,
+        preparing: Preparing,
         transfer: Transfer,
         room: Callable[[], Room],
         waiting: Callable[[str], str],
     ) -> None:
         """`room` tells what the cluster has room for; `waiting`, why a queued job waits."""
         self._jobs = jobs
-        self._datasets = datasets
+        self._preparing = preparing
         self._transfer = transfer
         self._room = room
         self._waiting = waiting
@@ -126,33 +130,38 @@ class TrainingServicer(stubs.TrainingServiceServicer):
     def _create(self, request: pb.CreateTrainingJobRequest) -> job_pb.TrainingJob:
         asked = request.training_job
         _check_texts(request)
-        spec = parse_spec(asked.spec, "training_job.spec")
+        spec = parse_spec(asked.spec, PATH)
         # Asked before whether the job could run now: the first request has settled that, and data may be gone since.
         if not request.validate_only and (made := self._jobs.requested(spec, asked.display_name, request.request_id)):
             return self._message(made)
-        spec, rows, remarked, taken = self._feasible(spec)
-        if request.validate_only:
-            return job_pb.TrainingJob(display_name=asked.display_name, spec=spec_message(spec))
         job_id = new_id()
-        with self._transfer.kept(job_id, taken):  # before there is a job, so that there is none without them
-            return self._message(
-                self._jobs.create(spec, rows, asked.display_name, request.request_id, remarked, job_id)
-            )
+        with self._prepared(spec, job_id) as (dataset, place):
+            spec, remarked, taken = self._feasible(spec, dataset, place)
+            if request.validate_only:
+                return job_pb.TrainingJob(display_name=asked.display_name, spec=spec_message(spec))
+            with self._transfer.kept(job_id, taken):  # before there is a job, so that there is none without them
+                return self._message(
+                    self._jobs.create(spec, dataset.rows, asked.display_name, request.request_id, remarked, job_id)
+                )
 
-    def _feasible(self, spec: JobSpec) -> tuple[JobSpec, int, str, Mapping[str, Array]]:
+    @contextmanager
+    def _prepared(self, spec: JobSpec, job_id: str) -> Iterator[tuple[Dataset, Path]]:
+        """What the job is to learn from, and where that lies. Raises InvalidArgument."""
+        with ExitStack() as stack:
+            try:
+                found = stack.enter_context(self._preparing.prepared(spec, job_id, PATH))
+            except NotFound as error:
+                raise InvalidArgument.of(
+                    f"{PATH}.data.dataset", f"{error.message}; upload it first", reason=error.reason
+                ) from None
+            yield found
+
+    def _feasible(self, spec: JobSpec, dataset: Dataset, place: Path) -> tuple[JobSpec, str, Mapping[str, Array]]:
         """Checks whether the job could run here.
 
-        Returns it complete, the rows of its dataset, a remark, and what it takes over from a model.
-
-        Raises InvalidArgument.
+        Returns it complete, a remark, and what it takes over from a model. Raises InvalidArgument.
         """
-        path = "training_job.spec"
-        try:
-            dataset = dataset_of(spec, self._datasets)
-        except NotFound as error:
-            raise InvalidArgument.of(
-                f"{path}.data.dataset", f"{error.message}; upload it first", reason=error.reason
-            ) from None
+        path = PATH
         task = make_task(spec, dataset, path)
         room = self._room()
         if spec.workers > room.workers:
@@ -171,9 +180,9 @@ class TrainingServicer(stubs.TrainingServiceServicer):
         if spec.shuffle_window is None and spec.environment is None:
             spec = replace(spec, shuffle_window=shuffle_window(spec, dataset, room.held_bytes))
         if spec.padding is not None and spec.environment is None:
-            inputs = self._datasets.array(dataset.id, dataset.column(spec.input_column) or 0)
+            inputs = read_column(place, dataset.column(spec.input_column) or 0)
             check_lengths(inputs, spec.padding, spec.input_column, f"{path}.data.input_column")
-        return spec, dataset.rows, remark(spec, dataset), self._transfer.taken(spec, task.network, path)
+        return spec, remark(spec, dataset), self._transfer.taken(spec, task.network, path)
 
     def _message(self, job: Job) -> job_pb.TrainingJob:
         waiting = self._waiting(job.id) if isinstance(job.state, Queued) else ""

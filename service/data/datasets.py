@@ -58,6 +58,8 @@ class Dataset:
     created: datetime
     format: Format = Format.NPZ
     groups: tuple[Group, ...] = ()
+    preparation_json: str = ""
+    """How columns were made of another dataset's, if they were: a FittedPreparation."""
 
     @property
     def name(self) -> str:
@@ -98,7 +100,7 @@ class Datasets:
     def get(self, dataset_id: str) -> Dataset:
         """A dataset's description. Raises NotFound."""
         try:
-            return _parse((self.root / dataset_id / DESCRIPTION).read_text())
+            return read_description(self.root / dataset_id)
         except FileNotFoundError:
             raise NotFound(f"datasets/{dataset_id}") from None
 
@@ -113,9 +115,7 @@ class Datasets:
 
     def array(self, dataset_id: str, column: int) -> Array:
         """A column, mapped into memory and not writable."""
-        path = self.root / dataset_id / f"{column}.npy"
-        mapped: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-        return mapped
+        return read_column(self.root / dataset_id, column)
 
     def has(self, dataset_id: str, sha256: str, size_bytes: int) -> bool:
         """Whether there is a dataset of that name, made of that file. Raises AlreadyExists if of another."""
@@ -167,7 +167,7 @@ class Datasets:
             # The lock is taken when all is written, and held while the directory gets its name.
             with self._room_for(dataset_id) as take_room, new_directory(self.root / dataset_id) as directory:
                 dataset = self._make(dataset_id, content, path, directory)
-                (directory / DESCRIPTION).write_text(json.dumps(asdict(dataset), default=datetime.isoformat))
+                write_description(directory, dataset)
                 take_room(dataset.stored_bytes)
         except FileExistsError:
             if there := self.made_of(dataset_id, content):
@@ -231,6 +231,22 @@ class Datasets:
                 "delete some, or start the coordinator with a larger --total-dataset-count",
                 reason="TOO_MANY_DATASETS",
             )
+
+
+def read_description(directory: Path) -> Dataset:
+    """The description of the dataset in a directory. Raises FileNotFoundError."""
+    return _parse((directory / DESCRIPTION).read_text())
+
+
+def write_description(directory: Path, dataset: Dataset) -> None:
+    """Writes it beside the columns."""
+    (directory / DESCRIPTION).write_text(json.dumps(asdict(dataset), default=datetime.isoformat))
+
+
+def read_column(directory: Path, column: int) -> Array:
+    """A column of the dataset in a directory, mapped into memory and not writable."""
+    mapped: Array = np.load(directory / f"{column}.npy", mmap_mode="r", allow_pickle=False)
+    return mapped
 
 
 def _write(path: Path, array: Array) -> None:

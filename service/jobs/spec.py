@@ -8,6 +8,7 @@ from enum import Enum
 
 import numpy as np
 
+from service.data.preparation import Preparation
 from service.training.optimizers import AdamW, Optimizer
 from service.training.regularization import Regularization
 from service.training.schedules import Schedule
@@ -17,7 +18,7 @@ from worker.layers import Layer
 from worker.losses import Loss
 from worker.network import Traits
 from worker.policy import Environment
-from worker.shards import Shards
+from worker.shards import Shards, Split
 
 
 class OnDivergence(Enum):
@@ -87,6 +88,9 @@ class JobSpec:
     """What to act in, in place of a dataset."""
     initial_model: str = ""
     """The id of the model whose parameters it starts with; "" if it starts with none."""
+    preparation: Preparation | None = None
+    """How columns become what it learns from; None where they are taken as they are."""
+    split: Split = Split.RANDOM
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -98,4 +102,4 @@ class JobSpec:
     def shards_of(self, rows: int) -> Shards:
         """How a dataset of `rows` rows is dealt out."""
         window = self.shuffle_window or 0
-        return Shards(rows, self.validation_fraction, self.batch_size, self.shards, self.seed, window)
+        return Shards(rows, self.validation_fraction, self.batch_size, self.shards, self.seed, window, self.split)

@@ -1,12 +1,16 @@
 """How good a model is on a dataset: its loss and scores over all rows."""
 
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from service.data.datasets import Dataset, Datasets
+from service.data.datasets import Dataset, Datasets, read_column
+from service.data.prepared import Roles, write_prepared
 from service.errors import Aborted, InvalidArgument, NotFound, Violations
 from service.models.loaded import CANCELLED, LoadedModel
 from service.training.task import check_weights, described_target, usable_column
@@ -49,9 +53,12 @@ def judge(model: LoadedModel, question: Question, datasets: Datasets, stop: thre
     Raises NotFound without the dataset, InvalidArgument if it does not fit the model or the loss, Aborted soon after
     `stop`.
     """
-    dataset = datasets.get(question.dataset)
-    check(model, question, dataset)
-    data = _data(question, dataset, datasets)
+    with _prepared(model, question, datasets) as (dataset, place):
+        check(model, question, dataset)
+        return _judge(model, question, dataset, _data(question, dataset, place), stop)
+
+
+def _judge(model: LoadedModel, question: Question, dataset: Dataset, data: Data, stop: threading.Event) -> Judgement:
     size = rows_at_once(model.network)
     total: Sums | None = None
     for start in range(0, dataset.rows, size):
@@ -91,9 +98,25 @@ def check(model: LoadedModel, question: Question, dataset: Dataset) -> None:
     violations.raise_any()
 
 
-def _data(question: Question, dataset: Dataset, datasets: Datasets) -> Data:
+@contextmanager
+def _prepared(model: LoadedModel, question: Question, datasets: Datasets) -> Iterator[tuple[Dataset, Path]]:
+    """The dataset as the model takes it, and where its columns lie. Raises NotFound or InvalidArgument."""
+    dataset = datasets.get(question.dataset)
+    source, fitted = datasets.root / dataset.id, model.model.preparation
+    if fitted is None:
+        yield dataset, source
+        return
+    if fitted.target and fitted.target.column != question.target_column:
+        fitted = replace(fitted, target=None)
+    roles = Roles(question.input_column, question.target_column, question.weight_column)
+    with TemporaryDirectory(dir=datasets.root, prefix=".prepared-") as directory:
+        place, dtype = Path(directory), model.params.dtype
+        yield write_prepared(fitted, dataset, source, place, roles, dtype, datasets.check_size, ""), place
+
+
+def _data(question: Question, dataset: Dataset, place: Path) -> Data:
     numbers = (dataset.column(name) for name in question.columns)
     try:
-        return Data(*(datasets.array(dataset.id, number) for number in numbers if number is not None))
+        return Data(*(read_column(place, number) for number in numbers if number is not None))
     except FileNotFoundError:  # deleted meanwhile
         raise NotFound(dataset.name) from None

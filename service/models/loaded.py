@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from service.data.features import FittedNumbers
+from service.data.preparation import FittedPreparation, Table
 from service.errors import Aborted, InvalidArgument, ResourceExhausted
 from service.models.registry import Model, Models, Stamp
 from worker.arrays import Array
@@ -24,10 +26,12 @@ class LoadedModel:
     network: Network
     params: Array
     stamp: Stamp
+    preparation: FittedPreparation | None = None
 
-    def predict(self, rows: Array, stop: threading.Event) -> Array:
+    def predict(self, rows: Array | Table, stop: threading.Event) -> Array:
         """What the network makes of some rows (rows, *input_shape), as (rows, *output_shape).
 
+        Of a table, rows are prepared first; a standardised target is told in its own units.
         Nothing is dropped, and statistics are those kept. However many rows there are, memory is needed for one block
         of them beside the result. Raises InvalidArgument if the network can't take them, Aborted soon after `stop`.
         """
@@ -42,6 +46,12 @@ class LoadedModel:
                     outputs[start : start + size] = self.network.forward(self.params, block)[0]
             except IndexError as error:  # such as a word that the network has no vector for
                 raise InvalidArgument.of("inputs[0]", str(error)) from error
+        if self.preparation and isinstance(self.preparation.target, FittedNumbers):
+            return (
+                self.preparation.target.undo(outputs.reshape(len(rows), -1))
+                .reshape(outputs.shape)
+                .astype(outputs.dtype)
+            )
         return outputs
 
 
@@ -107,7 +117,7 @@ class LoadedModels:
             )
         self._make_room(size)
         network = self._network_of(model)
-        loaded = LoadedModel(model, network, self._models.parameters(model_id, network), stamp)
+        loaded = LoadedModel(model, network, self._models.parameters(model_id, network), stamp, model.preparation)
         network.keep_views([loaded.params])
         with self._lock:
             self._loaded[model_id] = loaded

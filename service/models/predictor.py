@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from service.data.preparation import Table
 from service.errors import ResourceExhausted
 from service.models.loaded import LoadedModel, LoadedModels
 from service.models.usage import Usage
@@ -53,7 +54,7 @@ class Predictor:
             return found
         return await asyncio.get_running_loop().run_in_executor(self._reading, self.loaded.load, model_id)
 
-    async def predict(self, model: LoadedModel, rows: Array) -> Array:
+    async def predict(self, model: LoadedModel, rows: Array | Table) -> Array:
         """What the model makes of some rows. Raises InvalidArgument."""
         return await self._run(self._working, lambda stop: model.predict(rows, stop))
 

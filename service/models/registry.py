@@ -19,6 +19,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
+from service.data.preparation import FittedPreparation
 from service.errors import AlreadyExists, NotFound
 from service.files import new_directory, remove_directory, sweep
 from service.models.incoming import Incoming, receive
@@ -45,6 +46,8 @@ class Origin:
     """The job's chainrule.v1.TrainingJobSpec, every default filled in."""
     dataset_sha256: str
     """Of the file that the dataset was made of."""
+    preparation_json: str = ""
+    """How inputs were made of the dataset's columns, and what targets stand for: a FittedPreparation; else ""."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,12 @@ class Model:
     """The dataset's column that it was trained on."""
     origin: Origin | None = None
     """None for one that was uploaded."""
+
+    @property
+    def preparation(self) -> FittedPreparation | None:
+        """How inputs are made of columns, and what outputs stand for; None if they are what they are."""
+        text = self.origin.preparation_json if self.origin else ""
+        return FittedPreparation.from_json(text) if text else None
 
     @property
     def uploaded(self) -> bool:
@@ -233,6 +242,7 @@ class Models:
             "input_shape": json.dumps(network.input_shape),
             "input_column": input_column,
             **({"loss": origin.loss_json} if origin and origin.loss_json else {}),
+            **({"preparation": origin.preparation_json} if origin and origin.preparation_json else {}),
         }
         data = save({slot.name: slot.view(params) for slot in network.slots}, metadata)
         model = Model(

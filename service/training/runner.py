@@ -9,13 +9,14 @@ from pathlib import Path
 import structlog
 
 from service.cluster.cluster import Cluster
-from service.data.datasets import Dataset, Datasets
+from service.data.datasets import Dataset, Datasets, read_column
 from service.errors import ServiceError
 from service.jobs.job import Failed, Job, Queued, Starting, State, StateChanged, Succeeded
 from service.jobs.jobs import Jobs
 from service.jobs.scheduler import Share
 from service.jobs.spec import JobSpec
 from service.models.registry import Models, Origin
+from service.training.preparing import FOLDER, read_prepared
 from service.training.session import (
     INTERNAL,
     Broken,
@@ -28,7 +29,7 @@ from service.training.session import (
     Training,
     storage_failure,
 )
-from service.training.task import dataset_of, make_task
+from service.training.task import make_task
 from service.training.timing import Timing
 from service.training.trainer import Policy
 from worker.task import Computation, Data
@@ -112,11 +113,11 @@ class Runner:
     def _train(self, job: Job, share: Share) -> State:
         """Trains the job as far as it goes, and returns the state that it is in then."""
         try:
-            dataset = dataset_of(job.spec, self._datasets)
+            dataset, place = read_prepared(job.spec, self._datasets, self._directory / job.id)
             task = make_task(job.spec, dataset, "spec")
             order = Order(job.id, job.spec, task, self._directory / job.id, self._policy)
             workers = share.target  # which may be changed at any time
-            with self._cluster.train(order, dataset, self._data(job.spec, dataset), workers) as training:
+            with self._cluster.train(order, dataset, _data(job.spec, dataset, place), workers) as training:
                 outcome = self._follow(job.id, training, share, workers)
             match outcome:
                 case Trained():
@@ -173,10 +174,6 @@ class Runner:
             training.halt()
         self._forget_deleted(job_id)
 
-    def _data(self, spec: JobSpec, dataset: Dataset) -> Data:
-        numbers = (dataset.column(name) for name in spec.columns)
-        return Data(*(self._datasets.array(dataset.id, number) for number in numbers if number is not None))
-
     def _why_halted(self) -> str:
         return "goes on when the coordinator, which was stopped, starts again" if self._stop.is_set() else ""
 
@@ -216,3 +213,10 @@ class Runner:
             self.timings.pop(job_id, None)
             self._restarts.pop(job_id, None)
             shutil.rmtree(self._directory / job_id, ignore_errors=True)
+        elif self._jobs.get(job_id).has_ended:  # and never learns again
+            shutil.rmtree(self._directory / job_id / FOLDER, ignore_errors=True)
+
+
+def _data(spec: JobSpec, dataset: Dataset, place: Path) -> Data:
+    numbers = (dataset.column(name) for name in spec.columns)
+    return Data(*(read_column(place, number) for number in numbers if number is not None))

@@ -137,7 +137,7 @@ def usable_column(
         return None
     column = dataset.columns[number]
     if column.is_text:
-        violations.add(field, f"{name!r} holds text; must hold numbers: write it as numbers first")
+        violations.add(field, f"{name!r} holds text; must hold numbers: data.features and data.target make such of it")
         return None
     if column.nonfinite_count:
         violations.add(

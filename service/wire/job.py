@@ -48,6 +48,7 @@ def origin(spec: JobSpec, dataset: Dataset) -> Origin:
         loss_json=json_format.MessageToJson(loss_message(spec.loss), indent=None) if spec.loss else "",
         spec_json=json_format.MessageToJson(spec_message(spec), indent=None),
         dataset_sha256=dataset.sha256,
+        preparation_json=dataset.preparation_json,
     )
 
 

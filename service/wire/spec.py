@@ -10,8 +10,10 @@ from service.wire.fields import fill, parse
 from service.wire.names import parse_name
 from service.wire.network import loss_message, network_message, parse_layers, parse_loss, parse_traits
 from service.wire.optimizer import early_stopping_message, optimizer_message, parse_early_stopping, parse_optimization
+from service.wire.preparation import fill_preparation, parse_preparation
 from worker.feedback import CreditAssignment
 from worker.policy import Environment
+from worker.shards import Split
 
 LARGEST = 1_000_000
 LARGEST_SHARDS = 1_024
@@ -36,6 +38,10 @@ def parse_spec(message: pb.TrainingJobSpec, path: str) -> JobSpec:
         violations.add(f"{path}.data.validation_fraction", f"is {fraction:g}; must be 0 up to, but not including, 1")
     if data.shuffle_window < 0:
         violations.add(f"{path}.data.shuffle_window", f"is {data.shuffle_window}; must be 0, for all rows, or more")
+    split = {0: Split.RANDOM, 1: Split.RANDOM, 2: Split.LAST}.get(data.split)
+    if split is None:
+        violations.add(f"{path}.data.split", f"has the unknown value {data.split}; RANDOM or LAST")
+    preparation = parse_preparation(data, f"{path}.data", violations)
     layers = parse_layers(message.network, f"{path}.network", violations)
     traits = parse_traits(message.network, f"{path}.network", violations)
     initial_model = ""
@@ -104,6 +110,8 @@ def parse_spec(message: pb.TrainingJobSpec, path: str) -> JobSpec:
         traits=traits,
         environment=environment,
         initial_model=initial_model,
+        preparation=preparation,
+        split=split or Split.RANDOM,
     )
 
 
@@ -137,14 +145,17 @@ def spec_message(spec: JobSpec) -> pb.TrainingJobSpec:
 
 
 def _data_message(spec: JobSpec) -> TrainingData:
-    return TrainingData(
+    message = TrainingData(
         dataset=f"datasets/{spec.dataset}",
         input_column=spec.input_column,
         target_column=spec.target_column,
         validation_fraction=spec.validation_fraction,
         shuffle_window=spec.shuffle_window,
         weight_column=spec.weight_column,
+        split=TrainingData.Split.Value(spec.split.value),
     )
+    fill_preparation(message, spec.preparation)
+    return message
 
 
 def _refuse_without_validation(message: pb.TrainingJobSpec, path: str, violations: Violations) -> None:

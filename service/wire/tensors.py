@@ -10,6 +10,7 @@ from types import MappingProxyType
 import numpy as np
 
 from chainrule.inference import open_inference_pb2 as pb
+from service.data.preparation import FittedPreparation, Table
 from service.errors import InvalidArgument
 from worker.arrays import Array, Shape
 
@@ -32,6 +33,9 @@ DATATYPES: Mapping[str, tuple[str, str]] = MappingProxyType(
 """For each datatype that is taken: how its numbers lie in raw bytes, and the field that has them otherwise."""
 
 OUTPUT = "output"
+LONGEST_TEXT, MOST_CHARACTERS = 100_000, 25_000_000
+"""Of a text in a request, and of room for all of a column's."""
+
 LONGEST = 100
 """How much of a text that is wrong is repeated."""
 
@@ -61,6 +65,64 @@ def input_rows(request: pb.ModelInferRequest, name: str, row_shape: Shape) -> Ar
     raw = request.raw_input_contents
     numbers = _of_raw(raw, tensor, shape) if raw else _of_contents(tensor, shape)
     return numbers.reshape(shape)
+
+
+def input_table(request: pb.ModelInferRequest, fitted: FittedPreparation) -> Table:
+    """The columns of a request for a model that prepares them: a tensor for each, named as in the dataset.
+
+    Of shape [rows], or [rows, numbers]; texts are BYTES in UTF-8. Raises InvalidArgument.
+    """
+    raw, columns = request.raw_input_contents, dict[str, Array]()
+    if raw and len(raw) != len(request.inputs):
+        raise InvalidArgument.of("raw_input_contents", f"has {len(raw):,} items for {len(request.inputs):,} tensors")
+    for index, tensor in enumerate(request.inputs):
+        path = f"inputs[{index}]"
+        if tensor.name not in fitted.columns or tensor.name in columns:
+            names = ", ".join(map(repr, fitted.columns[:20]))
+            raise InvalidArgument.of(
+                f"{path}.name", f"is {tensor.name[:LONGEST]!r}; the model takes each of these once: {names}"
+            )
+        if tensor.datatype == "BYTES":
+            columns[tensor.name] = _texts(tensor, raw[index] if raw else None, path)
+            continue
+        alone = pb.ModelInferRequest(inputs=[tensor], raw_input_contents=raw[index : index + 1])
+        try:
+            rows = input_rows(alone, tensor.name, tuple(tensor.shape[1:]))
+        except InvalidArgument as error:
+            wrong = error.violations[0]
+            field = wrong.field.replace("inputs[0]", path).replace("contents[0]", f"contents[{index}]")
+            raise InvalidArgument.of(field, wrong.description) from None
+        columns[tensor.name] = rows.reshape(-1) if rows.shape[1:] == (1,) else rows
+    if missing := [name for name in fitted.columns if name not in columns]:
+        raise InvalidArgument.of(
+            "inputs", f"has no tensor for column {missing[0]!r}, which the model's input is made of"
+        )
+    if len({len(column) for column in columns.values()}) > 1:
+        raise InvalidArgument.of("inputs", "have tensors of different numbers of rows; must all have as many")
+    return Table(fitted, columns)
+
+
+def _texts(tensor: pb.ModelInferRequest.InferInputTensor, raw: bytes | None, path: str) -> Array:
+    """Texts, each in raw bytes after its length of four bytes."""
+    if len(tensor.shape) not in (1, 2) or tuple(tensor.shape[1:]) not in ((), (1,)):
+        raise InvalidArgument.of(f"{path}.shape", "must be [rows] or [rows, 1] for texts")
+    found, at = list(tensor.contents.bytes_contents), 0
+    while raw is not None and at < len(raw):
+        end = at + 4 + int.from_bytes(raw[at : at + 4], "little")
+        if end > len(raw):
+            raise InvalidArgument.of(f"{path}", "has raw bytes that end within a text")
+        found.append(raw[at + 4 : end])
+        at = end
+    if len(found) != tensor.shape[0]:
+        raise InvalidArgument.of(f"{path}.shape", f"says {tensor.shape[0]:,} rows, but there are {len(found):,} texts")
+    if (longest := max(map(len, found), default=0)) > LONGEST_TEXT or longest * len(found) > MOST_CHARACTERS:
+        raise InvalidArgument.of(
+            path, f"has a text of {longest:,} bytes; must have at most {LONGEST_TEXT:,}, and fewer in many rows"
+        )
+    try:
+        return np.array([text.decode() for text in found], f"<U{max(longest, 1)}")
+    except UnicodeDecodeError:
+        raise InvalidArgument.of(path, "has a text that is not in UTF-8") from None
 
 
 def check_outputs(request: pb.ModelInferRequest) -> None:

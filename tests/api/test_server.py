@@ -35,6 +35,7 @@ from service.models.loaded import LoadedModels
 from service.models.predictor import Predictor
 from service.models.registry import Models
 from service.settings import Settings
+from service.training.preparing import Preparing
 from service.training.transfer import Transfer
 from service.wire.network import model_network
 from tests.api.running import FLOWERS, SECONDS, Service, refusal, refused, request, serving
@@ -148,7 +149,7 @@ def test_an_error_in_the_service_gives_nothing_away(
         with jobs_in(tmp_path) as jobs:
             served = DatasetServicer(datasets, Uploads(tmp_path / "uploads"), Imports([], 10**6), jobs)
             transfer = Transfer(models, jobs, tmp_path / "checkpoints", model_network)
-            training = TrainingServicer(jobs, datasets, transfer, room, lambda _: "")
+            training = TrainingServicer(jobs, Preparing(datasets, jobs, tmp_path), transfer, room, lambda _: "")
             aliases = Aliases(tmp_path / "aliases.json", models)
             with closing(Predictor(LoadedModels(models, network_of, 10**6))) as predictor:
                 inference = InferenceServicer(predictor, aliases, 10**6)

@@ -2,6 +2,10 @@
 
 from hypothesis import strategies as st
 
+from service.data.classes import ClassNames
+from service.data.features import AsIs, OneHot, Scale, Standardise
+from service.data.preparation import Feature, Preparation
+from service.data.words import Tokenise
 from service.jobs.spec import JobSpec, OnDivergence, Precision
 from service.training.optimizers import Adagrad, Adam, AdamW, Momentum, Optimizer, RMSprop, Sgd
 from service.training.regularization import Regularization
@@ -31,6 +35,7 @@ from worker.losses import (
     SoftmaxCrossEntropy,
 )
 from worker.network import Traits
+from worker.shards import Split
 
 decays = st.floats(0, 1, exclude_max=True)
 positive = st.floats(1e-37, 1e38)
@@ -60,6 +65,16 @@ optimizers: st.SearchStrategy[Optimizer] = st.one_of(
     st.builds(AdamW, decays, decays, positive, strengths),
     st.builds(Adagrad, positive),
     st.builds(RMSprop, decays, positive, decays, st.booleans()),
+)
+features: st.SearchStrategy[Feature] = st.one_of(
+    st.builds(Feature, st.just(("*",)), st.builds(Standardise), st.none(), st.booleans()),
+    st.builds(Feature, st.just(("p", "q")), st.builds(Scale, strengths, positive), positive),
+    st.builds(Feature, st.just(("r",)), st.sampled_from([AsIs(), OneHot()])),
+)
+preparations = st.builds(
+    Preparation,
+    st.just(()) | st.just((Feature(("t",), Tokenise(50, 7)),)) | features.map(lambda feature: (feature,)),
+    st.sampled_from([ClassNames(), ClassNames(("b", "a")), Standardise()]),
 )
 shares, counts = st.floats(0, 1), st.integers(1, 1_000_000)
 factors = st.floats(0, 1, exclude_min=True)
@@ -105,8 +120,8 @@ def specs(draw: st.DrawFn) -> JobSpec:
     workers = draw(st.integers(1, shards))
     return JobSpec(
         dataset=draw(ids),
-        input_column=draw(st.text(min_size=1)),
-        target_column=draw(st.text(min_size=1)),
+        input_column=draw(st.text(min_size=4)),
+        target_column=draw(st.text(min_size=1, max_size=3)),
         validation_fraction=draw(st.floats(0, 1, exclude_min=True, exclude_max=True)),
         layers=network,
         traits=traits if any(each != Traits() for each in traits) else (),
@@ -134,4 +149,6 @@ def specs(draw: st.DrawFn) -> JobSpec:
         weight_column=draw(st.text(max_size=3)),
         padding=draw(st.none() | st.floats(-1, 1)),
         credit_assignment=draw(st.sampled_from(CreditAssignment)),
+        preparation=draw(st.none() | preparations),
+        split=draw(st.sampled_from(Split)),
     )

@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from worker.arrays import Rows
-from worker.shards import Shards
+from worker.shards import Shards, Split
 
 SHARDS = st.builds(
     Shards,
@@ -172,3 +172,10 @@ def test_windows_come_in_random_order_and_are_shuffled() -> None:
 def test_a_window_of_all_rows_is_none(window: int) -> None:
     of = Shards(100, 0.2, batch_size=10, shards=2, seed=5, window=window)
     assert flat(epoch(of, 2)) == flat(epoch(Shards(100, 0.2, batch_size=10, shards=2, seed=5), 2))
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_the_last_rows_can_be_held_out(shards: int) -> None:
+    of = Shards(50, 0.3, batch_size=8, shards=shards, seed=4, split=Split.LAST)
+    assert held_out(of) == list(range(35, 50))
+    assert sorted(flat(epoch(of, 1))) == list(range(35)) == of.training_rows.tolist()
