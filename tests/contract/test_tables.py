@@ -77,7 +77,7 @@ def test_a_slot_is_as_large_as_what_a_shard_can_look_up() -> None:
     layout = Layout(network.size, 4, 2, sizes(task.training_scores), sizes(task.scores), tables=task.rooms)
     looked_up = 16 * 16
     assert layout.slot_bytes <= looked_up * (64 * 4 + 8) + 128
-    assert layout.size <= 4 * network.size + 8 * layout.slot_bytes + 4096
+    assert layout.size - layout.params_offset <= 4 * network.size + 8 * layout.slot_bytes + 4096
 
 
 def test_a_total_says_more_than_its_vector() -> None:
