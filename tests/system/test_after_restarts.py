@@ -19,14 +19,15 @@ EPOCHS = 300
 OFTEN = ("--checkpoint-seconds", "0.2")
 
 
-def watch_up_to_epoch(coordinator: Coordinator, name: str, epoch: int) -> Iterator[TrainingEvent]:
-    """A job's events up to the first checkpoint after an epoch."""
-    epochs = 0
+def watch_a_run(coordinator: Coordinator, name: str, run: int) -> Iterator[TrainingEvent]:
+    """A job's events up to the first checkpoint after an epoch, since it was running for the nth time."""
+    runs = epochs = 0
     for update in coordinator.client.watch(name):
         if isinstance(update, TrainingEvent):
             yield update
-            epochs = max(epochs, update.epoch_completed.epoch)
-            if epochs >= epoch and update.HasField("checkpoint_saved"):
+            runs += update.state_changed.state == TrainingJob.RUNNING
+            epochs += runs == run and update.HasField("epoch_completed")
+            if epochs and update.HasField("checkpoint_saved"):
                 return
 
 
@@ -51,13 +52,13 @@ def test_a_job_goes_on_after_its_coordinator_was_stopped_and_after_it_was_killed
     with running(tmp_path / "data", *OFTEN) as coordinator:
         coordinator.client.upload_dataset(make_sample("digits"), "digits")
         job = coordinator.client.create_job(digits(epochs=EPOCHS))
-        first = list(watch_up_to_epoch(coordinator, job.name, 3))
+        first = list(watch_a_run(coordinator, job.name, 1))
         coordinator.program.send(signal.SIGTERM)
         assert coordinator.program.result() == 0
 
     # It takes Ray's processes a minute to end by themselves, after trying to tell of it. So they are looked for later.
     coordinator = until_the_end.enter_context(running(tmp_path / "data", *OFTEN))
-    second = list(watch_up_to_epoch(coordinator, job.name, 8))
+    second = list(watch_a_run(coordinator, job.name, 2))
     coordinator.program.send(signal.SIGKILL)
     assert coordinator.program.result() == -signal.SIGKILL
 
