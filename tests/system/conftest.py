@@ -8,7 +8,7 @@ import pytest
 from chainrule import Client
 from chainrule.samples import make_sample
 from chainrule.v1.training_job_pb2 import TrainingJob
-from tests.system.coordinator import Coordinator, digits, running
+from tests.system.coordinator import LONG, Coordinator, digits, running
 
 
 @pytest.fixture(scope="package")
@@ -29,6 +29,12 @@ def client(coordinator: Coordinator) -> Client:
 def undisturbed(coordinator: Coordinator) -> TrainingJob:
     """The job `digits()` as it ends if nothing happens."""
     return coordinator.client.wait(coordinator.client.create_job(digits()).name)
+
+
+@pytest.fixture(scope="package")
+def quiet(coordinator: Coordinator) -> TrainingJob:
+    """The job `digits(epochs=LONG)` as it ends if nothing happens."""
+    return coordinator.client.wait(coordinator.client.create_job(digits(epochs=LONG)).name)
 
 
 @pytest.fixture(scope="package")

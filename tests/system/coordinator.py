@@ -19,6 +19,8 @@ from tests.system.processes import Program, started, until
 
 EPOCHS = 25
 STEPS = EPOCHS * 23
+LONG = 150
+"""Epochs of a job that is not over before a test gets to disturb it, however busy the machine."""
 """1,438 of the 1,797 digits, 64 a step."""
 
 
@@ -55,6 +57,10 @@ class Coordinator:
     def workers(self) -> list[int]:
         """The processes of its workers."""
         return self.program.named("ray::Worker")
+
+    def serving(self) -> list[int]:
+        """Those of its workers that are at work on a job."""
+        return self.program.named("ray::Worker.serve")
 
     def scrape(self) -> str:
         """Its metrics, as Prometheus gets them."""

@@ -9,12 +9,9 @@ import pytest
 
 from chainrule.samples import make_sample
 from chainrule.v1.training_job_pb2 import TrainingEvent, TrainingJob
-from tests.system.coordinator import Coordinator, digits, running, states, story
+from tests.system.coordinator import LONG, Coordinator, digits, running, states, story
 
 pytestmark = pytest.mark.system
-
-EPOCHS = 300
-"""So many that the job is not over before a test gets to stop it, however busy the machine."""
 
 OFTEN = ("--checkpoint-seconds", "0.2")
 
@@ -40,18 +37,12 @@ def steps_taken(coordinator: Coordinator) -> float | None:
     return coordinator.sample("chainrule_step_phase_seconds_count", phase="gather")
 
 
-@pytest.fixture
-def quiet(coordinator: Coordinator) -> TrainingJob:
-    """The job as it ends if nothing happens."""
-    return coordinator.client.wait(coordinator.client.create_job(digits(epochs=EPOCHS)).name)
-
-
 def test_a_job_goes_on_after_its_coordinator_was_stopped_and_after_it_was_killed(
     tmp_path: Path, quiet: TrainingJob, until_the_end: ExitStack
 ) -> None:
     with running(tmp_path / "data", *OFTEN) as coordinator:
         coordinator.client.upload_dataset(make_sample("digits"), "digits")
-        job = coordinator.client.create_job(digits(epochs=EPOCHS))
+        job = coordinator.client.create_job(digits(epochs=LONG))
         first = list(watch_a_run(coordinator, job.name, 1))
         coordinator.program.send(signal.SIGTERM)
         assert coordinator.program.result() == 0
@@ -80,6 +71,6 @@ def test_a_job_goes_on_after_its_coordinator_was_stopped_and_after_it_was_killed
     assert last_checkpoint(events[:stopped]) == events[stopped - 2].checkpoint_saved.step
     # What was done twice is told once.
     epochs = [event.epoch_completed.epoch for event in events if event.HasField("epoch_completed")]
-    assert epochs == list(range(1, EPOCHS + 1))
+    assert epochs == list(range(1, LONG + 1))
     checkpoints = [event.checkpoint_saved.step for event in events if event.HasField("checkpoint_saved")]
     assert checkpoints == sorted(set(checkpoints))

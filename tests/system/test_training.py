@@ -7,7 +7,7 @@ import pytest
 
 from chainrule import Client
 from chainrule.v1.training_job_pb2 import TrainingJob
-from tests.system.coordinator import EPOCHS, STEPS, Coordinator, digits, states, story
+from tests.system.coordinator import EPOCHS, LONG, STEPS, Coordinator, digits, states, story
 from tests.system.processes import until
 
 pytestmark = pytest.mark.system
@@ -34,16 +34,14 @@ def test_any_number_of_workers_gives_the_same_bits(client: Client, undisturbed: 
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_killed_workers_change_no_bit(
-    coordinator: Coordinator, client: Client, undisturbed: TrainingJob, count: int
-) -> None:
-    job = client.create_job(digits(workers=2))
+def test_killed_workers_change_no_bit(coordinator: Coordinator, client: Client, quiet: TrainingJob, count: int) -> None:
+    job = client.create_job(digits(workers=2, epochs=LONG))
     # In the middle of the job, and of a step if anywhere.
-    until(lambda: client.get_job(job.name).progress.workers == 2 and len(coordinator.workers()) == 2)
-    for process in coordinator.workers()[:count]:
+    until(lambda: client.get_job(job.name).progress.workers == 2 and len(coordinator.serving()) == 2)
+    for process in coordinator.serving()[:count]:
         os.kill(process, signal.SIGKILL)
     job = client.wait(job.name)
-    assert job.result.parameters_sha256 == undisturbed.result.parameters_sha256
+    assert job.result.parameters_sha256 == quiet.result.parameters_sha256
     events = story(client, job.name)
     lost = [event.worker_lost.worker for event in events if event.HasField("worker_lost")]
     assert len(set(lost)) == len(lost) == job.progress.worker_failures == count
