@@ -150,7 +150,7 @@ class Coordinator:
     def check_nothing_left(self) -> None:
         """Raises NotSurvived if a process or some shared memory outlives the coordinator."""
         try:
-            until(lambda: not self.processes(), "the coordinator's processes end", 30.0)
+            until(lambda: not self.processes(), "the coordinator's processes end")  # Ray's take up to a minute
         except NotSurvived:
             left = [command for _, command in _commands(self.home)]
             self.end_all()
