@@ -19,16 +19,15 @@ from chainrule.channel import open_channel
 from chainrule.errors import from_rpc_error
 from chainrule.inference.open_inference_pb2 import ModelMetadataRequest, ModelMetadataResponse
 from chainrule.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
-from chainrule.modelupload import ModelUpload
 from chainrule.packing import Source, packed
 from chainrule.predicting import Numbers, as_rows, outputs, requests
 from chainrule.resources import DATASETS, JOBS, MODELS, bare_alias, bare_id, full_name
 from chainrule.transfer import Progress, Upload, column_groups, save_download
 from chainrule.uploading import send_all
 from chainrule.v1 import dataset_service_pb2, model_service_pb2, training_service_pb2
-from chainrule.v1.dataset_service_pb2 import Dataset
+from chainrule.v1.dataset_service_pb2 import Dataset, QueryUploadRequest, UploadDatasetHeader, UploadDatasetRequest
 from chainrule.v1.dataset_service_pb2_grpc import DatasetServiceStub
-from chainrule.v1.model_service_pb2 import EvaluateModelResponse, Model, UploadModelHeader
+from chainrule.v1.model_service_pb2 import EvaluateModelResponse, Model, UploadModelHeader, UploadModelRequest
 from chainrule.v1.model_service_pb2_grpc import ModelServiceStub
 from chainrule.v1.network_pb2 import Loss, Network
 from chainrule.v1.training_job_pb2 import TrainingEvent, TrainingJob, TrainingJobSpec, TrainingProgress
@@ -189,12 +188,15 @@ class Client:
         column, OSError if a file cannot be read.
         """
         with packed(source) as file:
-            upload = Upload(file, bare_id(dataset_id), progress, layout, groups)
+            header = UploadDatasetHeader(dataset_id=bare_id(dataset_id), format=layout, groups=column_groups(groups))
+            upload = Upload(file, UploadDatasetRequest(header=header), progress)
+            key = QueryUploadRequest(dataset_id=header.dataset_id, size_bytes=upload.size, sha256=upload.sha256)
             timeout = self._transfer_timeout(upload.size)
             return send_all(
                 lambda messages: self._datasets.UploadDataset(messages, timeout=timeout),
                 lambda key: self._datasets.QueryUpload(key, timeout=self._timeout),
                 upload,
+                key,
                 self.address,
                 patience,
             )
@@ -275,9 +277,9 @@ class Client:
         header = UploadModelHeader(
             model_id=bare_id(model_id), network=network, input_shape=input_shape, input_column=input_column
         )
-        upload = ModelUpload(source, header, progress)
+        upload = Upload(source, UploadModelRequest(header=header), progress)
         try:
-            return self._models.UploadModel(iter(upload), timeout=self._transfer_timeout(upload.size))
+            return self._models.UploadModel(upload.messages(), timeout=self._transfer_timeout(upload.size))
         except grpc.RpcError as error:
             if upload.failure is not None:
                 raise upload.failure from error

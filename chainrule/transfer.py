@@ -1,4 +1,4 @@
-"""Files on their way: a dataset cut into an upload's messages, and a model put together from a download's.
+"""Files on their way: cut into an upload's messages, and put together from a download's.
 
 Both ends know the file's size and SHA-256 beforehand, so that a file which broke off or was changed on the way is
 refused rather than used.
@@ -10,41 +10,29 @@ import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Generic, TypeVar
 
 from chainrule.errors import TransferError
-from chainrule.v1.dataset_service_pb2 import (
-    ColumnGroup,
-    Dataset,
-    DatasetChunk,
-    QueryUploadRequest,
-    UploadDatasetHeader,
-    UploadDatasetRequest,
-)
-from chainrule.v1.model_service_pb2 import DownloadModelResponse, Model
+from chainrule.v1.dataset_service_pb2 import ColumnGroup, UploadDatasetRequest
+from chainrule.v1.model_service_pb2 import DownloadModelResponse, Model, UploadModelRequest
 
 CHUNK_BYTES = 1024 * 1024
+
+Request = TypeVar("Request", UploadDatasetRequest, UploadModelRequest)
 
 Progress = Callable[[int, int], None]
 """Called with the bytes that were sent so far and the bytes in all."""
 
 
-class Upload:
+class Upload(Generic[Request]):
     """The messages of one upload: a header, then chunks of 1 MiB.
 
     gRPC takes them in a thread of its own and replaces whatever is raised there by a text without meaning; so the
     exception is kept in `failure` for the caller to raise.
     """
 
-    def __init__(
-        self,
-        source: Path | bytes,
-        dataset_id: str,
-        progress: Progress | None = None,
-        layout: "Dataset.Format.ValueType" = Dataset.FORMAT_UNSPECIFIED,
-        groups: Mapping[str, Sequence[str]] | None = None,
-    ) -> None:
-        """Reads the source once for its size and checksum. Raises OSError if it cannot be read."""
+    def __init__(self, source: Path | bytes, first: Request, progress: Progress | None = None) -> None:
+        """`first` has the header, to which the source's size and checksum are added. Raises OSError."""
         self.failure: Exception | None = None
         self._source = source
         self._progress = progress
@@ -52,22 +40,11 @@ class Upload:
             digest = hashlib.sha256()
             while data := file.read(CHUNK_BYTES):
                 digest.update(data)
-            self.size = file.tell()
-        self._header = UploadDatasetHeader(
-            dataset_id=dataset_id,
-            format=layout,
-            size_bytes=self.size,
-            sha256=digest.hexdigest(),
-            groups=column_groups(groups),
-        )
+            self.size, self.sha256 = file.tell(), digest.hexdigest()
+        first.header.size_bytes, first.header.sha256 = self.size, self.sha256
+        self._first: Request = first
 
-    @property
-    def key(self) -> QueryUploadRequest:
-        """The question how much of it has arrived."""
-        header = self._header
-        return QueryUploadRequest(dataset_id=header.dataset_id, size_bytes=header.size_bytes, sha256=header.sha256)
-
-    def messages(self, offset: int = 0) -> Iterator[UploadDatasetRequest]:
+    def messages(self, offset: int = 0) -> Iterator[Request]:
         """The header, and the chunks from byte `offset` on."""
         try:
             yield from self._messages(offset)
@@ -75,12 +52,14 @@ class Upload:
             self.failure = failure
             raise
 
-    def _messages(self, offset: int) -> Iterator[UploadDatasetRequest]:
-        yield UploadDatasetRequest(header=self._header)
+    def _messages(self, offset: int) -> Iterator[Request]:
+        yield self._first
         with _open(self._source) as file:
             file.seek(offset)
             while data := file.read(CHUNK_BYTES):
-                yield UploadDatasetRequest(chunk=DatasetChunk(offset=offset, data=data))
+                message = type(self._first)()
+                message.chunk.offset, message.chunk.data = offset, data
+                yield message
                 offset += len(data)
                 if self._progress is not None:
                     self._progress(offset, self.size)

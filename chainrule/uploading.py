@@ -18,7 +18,8 @@ PASSING = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED, grpc.
 def send_all(
     send: Callable[[Iterator[UploadDatasetRequest]], Dataset],
     query: Callable[[QueryUploadRequest], QueryUploadResponse],
-    upload: Upload,
+    upload: Upload[UploadDatasetRequest],
+    key: QueryUploadRequest,
     address: str,
     patience: float,
 ) -> Dataset:
@@ -28,7 +29,7 @@ def send_all(
     by itself or if nobody answers in the first place; and whatever went wrong on this side.
     """
     try:
-        committed = query(upload.key).committed_bytes
+        committed = query(key).committed_bytes
     except grpc.RpcError as error:
         raise from_rpc_error(error, address) from error
     farthest, since = committed, time.monotonic()
@@ -48,7 +49,7 @@ def send_all(
             time.sleep(backoff)
             backoff = min(2 * backoff, LONGEST_BACKOFF)
             try:
-                committed = query(upload.key).committed_bytes
+                committed = query(key).committed_bytes
                 break
             except grpc.RpcError as error:
                 if error.code() not in PASSING:

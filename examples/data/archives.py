@@ -1,6 +1,7 @@
-"""Files from published packages: one version of one file each, known by its SHA-256, and nothing of it is run.
+"""Files from published packages: one version of one file each, known by its SHA-256.
 
-pip does the fetching, from wherever it is set up to, and checks the file before it looks into it.
+pip does the fetching, from wherever it is set up to, and checks the file before it looks into it. We only read it; of a
+source distribution pip runs the set-up script, to learn what the package is called.
 """
 
 import io

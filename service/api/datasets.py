@@ -13,11 +13,12 @@ from google.protobuf.empty_pb2 import Empty
 from chainrule.v1 import dataset_service_pb2 as pb
 from chainrule.v1 import dataset_service_pb2_grpc as stubs
 from service.api.paging import page
+from service.api.streams import with_chunks, with_header
 from service.data import importing, reading
 from service.data.datasets import Content, Dataset, Datasets
 from service.data.importing import Imports
 from service.data.uploads import UploadKey, Uploads
-from service.errors import Aborted, FailedPrecondition, InvalidArgument, Violations
+from service.errors import FailedPrecondition, InvalidArgument, Violations
 from service.jobs.jobs import Jobs
 from service.wire.datasets import parse_format, parse_groups, parse_upload_key
 from service.wire.names import require_id, require_name
@@ -25,8 +26,8 @@ from service.wire.resources import dataset_message
 
 T = TypeVar("T")
 
-IDLE_SECONDS = 60.0
-"""How long an upload may send nothing."""
+KEPT = "what had arrived is kept, and another call may go on there"
+"""What becomes of an upload that falls silent."""
 
 
 class DatasetServicer(stubs.DatasetServiceServicer):
@@ -40,14 +41,12 @@ class DatasetServicer(stubs.DatasetServiceServicer):
 
     async def UploadDataset(self, request: AsyncIterator[pb.UploadDatasetRequest], context: object) -> pb.Dataset:  # noqa: ARG002, N802
         messages = aiter(request)
-        key, content = _parse(await _header(messages))
+        key, content = _parse((await with_header(messages, KEPT)).header)
         if there := self._datasets.made_of(key.dataset_id, content):
             return dataset_message(there)
         await asyncio.to_thread(self._datasets.check_size, key.size_bytes)
         async with _in_threads(self._uploads.open(key)) as upload:
-            while message := await _next(messages):
-                if not message.HasField("chunk"):
-                    raise InvalidArgument.of("payload", "must be a chunk; the header comes once, and first")
+            async for message in with_chunks(messages, KEPT):
                 await asyncio.to_thread(upload.write, message.chunk.offset, message.chunk.data)
 
             def make(path: Path) -> Dataset:
@@ -125,23 +124,3 @@ def _parse(header: pb.UploadDatasetHeader) -> tuple[UploadKey, Content]:
     groups = parse_groups(header.groups, "header.groups", violations)
     violations.raise_any()
     return key, Content(key.sha256, key.size_bytes, known, groups)
-
-
-async def _header(messages: AsyncIterator[pb.UploadDatasetRequest]) -> pb.UploadDatasetHeader:
-    first = await _next(messages)
-    if first is None or not first.HasField("header"):
-        raise InvalidArgument.of("payload", "must begin with a header")
-    return first.header
-
-
-async def _next(messages: AsyncIterator[pb.UploadDatasetRequest]) -> pb.UploadDatasetRequest | None:
-    """The next message, or None at the end of the stream."""
-    try:
-        return await asyncio.wait_for(anext(messages), IDLE_SECONDS)
-    except StopAsyncIteration:
-        return None
-    except TimeoutError:
-        raise Aborted(
-            f"nothing came for {IDLE_SECONDS:.0f} seconds; what had arrived is kept, and another call may go on there",
-            reason="UPLOAD_IDLE",
-        ) from None

@@ -12,7 +12,7 @@ from google.protobuf.empty_pb2 import Empty
 from chainrule.v1 import model_service_pb2 as pb
 from chainrule.v1 import model_service_pb2_grpc as stubs
 from service.api.paging import page
-from service.api.streams import next_message
+from service.api.streams import with_chunks, with_header
 from service.data.datasets import Datasets
 from service.errors import AlreadyExists, FailedPrecondition, InvalidArgument, ResourceExhausted, Violations
 from service.jobs.jobs import Jobs, new_id
@@ -28,6 +28,9 @@ from service.wire.model import described_network, input_column
 from service.wire.names import require_id, require_model, require_name
 from service.wire.network import model_json, model_network
 from service.wire.resources import model_message
+
+GONE = "what had arrived is gone; send the file anew"
+"""What becomes of an upload that falls silent."""
 
 
 class ModelServicer(stubs.ModelServiceServicer):
@@ -70,15 +73,10 @@ class ModelServicer(stubs.ModelServiceServicer):
 
     async def UploadModel(self, request: AsyncIterator[pb.UploadModelRequest], context: object) -> pb.Model:  # noqa: ARG002, N802
         messages = aiter(request)
-        first = await next_message(messages)
-        if first is None or not first.HasField("header"):
-            raise InvalidArgument.of("payload", "must begin with a header")
-        header = first.header
+        header = (await with_header(messages, GONE)).header
         model_id = await asyncio.to_thread(self._check, header)
         with self._models.receive(header.size_bytes) as upload:
-            while message := await next_message(messages):
-                if not message.HasField("chunk"):
-                    raise InvalidArgument.of("payload", "must be a chunk; the header comes once, and first")
+            async for message in with_chunks(messages, GONE):
                 await asyncio.to_thread(upload.write, message.chunk.offset, message.chunk.data)
             model = await asyncio.to_thread(self._add, model_id, header, upload)
         return model_message(model)
