@@ -71,6 +71,10 @@ class Environment:
         return self.validation_episodes / self.rows
 
 
+SIDE_BY_SIDE = 256
+"""How many episodes a worker plays at the same time, each in a simulation of its own."""
+
+
 @dataclass
 class Episode:
     """What happened in an episode, step by step."""
@@ -154,7 +158,14 @@ class PolicyTask:
         return []
 
     def _played(self, params: Array, rows: Rows, step: int | None, rng: np.random.Generator | None) -> list[Episode]:
-        """Plays episodes side by side, one forward pass for all that are under way; without `rng`, greedily."""
+        """Plays episodes, some side by side and then the next; without `rng`, greedily."""
+        parts = [rows[start : start + SIDE_BY_SIDE] for start in range(0, len(rows), SIDE_BY_SIDE)]
+        return [episode for part in parts for episode in self._side_by_side(params, part, step, rng)]
+
+    def _side_by_side(
+        self, params: Array, rows: Rows, step: int | None, rng: np.random.Generator | None
+    ) -> list[Episode]:
+        """One forward pass for all that are under way."""
         world = self.environment.world
         while len(self._worlds) < len(rows):
             self._worlds.append(make(self.environment.name))

@@ -21,7 +21,7 @@ from worker.layers import LAYERS
 from worker.losses import LOSSES, Hinge, SoftmaxCrossEntropy, TargetColumn, missing_classes, named
 from worker.network import Network
 from worker.policy import Environment, PolicyTask
-from worker.scores import CONFUSION, sizes
+from worker.scores import CONFUSION, Scores, sizes
 from worker.shards import Shards
 from worker.task import Computation, Task
 
@@ -52,7 +52,7 @@ def make_task(spec: JobSpec, dataset: Dataset, path: str) -> Computation:
             check_tables(network, inputs, f"{path}.network", violations)
             if targets:
                 spec.loss.check(network.output_shape, described_target(targets))
-                _check_score(spec, network, path, violations)
+                _check_score(spec, spec.loss.scores(network.output_shape), path, violations)
         except ShapeMismatch as error:
             violations.add(f"{path}.network.{_place(spec, error.path)}", error.problem)
         except InvalidValue as error:
@@ -79,23 +79,25 @@ def _policy_task(spec: JobSpec, environment: Environment, path: str) -> PolicyTa
     world, shards = environment.world, spec.shards_of(environment.rows)
     network = Network(spec.layers, world.input_shape, spec.padding, spec.credit_assignment, spec.traits)
     try:
-        _check_size(network, spec, shards, path, violations)
+        _check_size(network, spec, shards, path, violations, world.most_steps)
         if network.output_shape != (world.actions + 1,):
             violations.add(
                 f"{path}.network.layers",
                 f"end in {network.output_shape}; must end in ({world.actions + 1},): a logit for each of the "
                 f"{world.actions} actions of {environment.name}, and the return that is expected",
             )
-        for slot in network.slots:
-            if slot.parameter.kept or slot.parameter.is_table:
-                violations.add(
-                    f"{path}.network.{_place(spec, (('layers', slot.layer),))}",
-                    "can't be used to act: it counts rows, and an episode has many; use layer_norm, or dense layers",
-                )
+        for layer in sorted({slot.layer for slot in network.slots if slot.parameter.kept or slot.parameter.is_table}):
+            violations.add(
+                f"{path}.network.{_place(spec, (('layers', layer),))}",
+                "can't be used to act: it counts rows, and an episode has many; use layer_norm, or dense layers",
+            )
     except ShapeMismatch as error:
         violations.add(f"{path}.network.{_place(spec, error.path)}", error.problem)
+    task = PolicyTask(network, environment, shards)
+    _check_watched(spec, shards, path, violations)
+    _check_score(spec, task.scores, path, violations)
     violations.raise_any()
-    return PolicyTask(network, environment, shards)
+    return task
 
 
 def remark(spec: JobSpec, dataset: Dataset) -> str:
@@ -165,8 +167,13 @@ def _gradient_numbers(network: Network, shards: Shards) -> int:
     return network.dense + sum(room.capacity * (room.size + 2) for room in network.rooms(shards.most_rows))
 
 
-def _check_size(network: Network, spec: JobSpec, shards: Shards, path: str, violations: Violations) -> None:
-    """Notes a network that would not fit into the memory of a worker, or of the trainer. Raises ShapeMismatch."""
+def _check_size(
+    network: Network, spec: JobSpec, shards: Shards, path: str, violations: Violations, inputs_a_row: int = 1
+) -> None:
+    """Notes a network that would not fit into the memory of a worker, or of the trainer. Raises ShapeMismatch.
+
+    `inputs_a_row` is how often at the most the network is run for a row: an episode has many steps.
+    """
     layers = f"{path}.network.layers"
     if network.size == 0:
         violations.add(layers, "has no parameters, so that there is nothing to learn; add a dense layer")
@@ -188,7 +195,7 @@ def _check_size(network: Network, spec: JobSpec, shards: Shards, path: str, viol
             f"most {MOST_PARAMETERS:,}: use smaller layers, or BACKPROPAGATION",
         )
     shard_rows = math.ceil(spec.batch_size / spec.shards)
-    activations = shard_rows * sum(math.prod(shape) for shape in network.shapes)
+    activations = shard_rows * inputs_a_row * sum(math.prod(shape) for shape in network.shapes)
     if activations > MOST_ACTIVATIONS:
         violations.add(
             layers,
@@ -197,9 +204,9 @@ def _check_size(network: Network, spec: JobSpec, shards: Shards, path: str, viol
         )
 
 
-def _check_score(spec: JobSpec, network: Network, path: str, violations: Violations) -> None:
+def _check_score(spec: JobSpec, scores: Scores, path: str, violations: Violations) -> None:
     """Notes a score to stop early by that there isn't."""
-    known = [name for name in spec.loss.scores(network.output_shape) if name != CONFUSION] if spec.loss else []
+    known = [name for name in scores if name != CONFUSION]
     score = spec.early_stopping.score if spec.early_stopping else ""
     if score and score not in known:
         violations.add(

@@ -79,6 +79,16 @@ LAYERS = CARTPOLE["network"]["layers"]
             "network.layers[0].conv2d",
             "conv2d takes",
         ),
+        (
+            {"early_stopping": {"score": "accuracy"}},
+            "early_stopping.score",
+            "is 'accuracy'; the scores that come with this loss: return",
+        ),
+        (
+            {"batch_size": 1_000_000, "shards": 1},
+            "network.layers",
+            "makes 19,500,000,000 numbers for the 1,000,000 rows",
+        ),
     ],
     ids=str,
 )

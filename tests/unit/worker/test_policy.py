@@ -13,7 +13,7 @@ from worker.errors import InvalidValue
 from worker.gradient import tree_sum
 from worker.layers import Dense, Tanh
 from worker.network import Network
-from worker.policy import Environment, Episode, PolicyTask, discounted, policy_loss
+from worker.policy import SIDE_BY_SIDE, Environment, Episode, PolicyTask, discounted, policy_loss
 from worker.shards import Shards
 from worker.task import Data
 
@@ -105,6 +105,12 @@ def test_every_episode_counts_once() -> None:
     held_out = tree_sum([few.evaluate(NOTHING, params, shard) for shard in range(3)])
     assert held_out.count == 6
     assert held_out.loss == -held_out.scores["return"][0]
+
+
+def test_more_episodes_than_are_played_side_by_side() -> None:
+    many = task(Environment("FrozenLake-v1", episodes=1, validation_episodes=SIDE_BY_SIDE + 44), shards=1)
+    held_out = many.evaluate(NOTHING, many.network.initial(seed=4), 0)
+    assert held_out.count == SIDE_BY_SIDE + 44
 
 
 def test_a_shard_without_episodes_is_nothing() -> None:
