@@ -231,7 +231,8 @@ class Network:
         layer that changes, so that frozen layers in front cost no backward.
         """
         context = Context(input_gradient=False, draw=draw, mask=self._mask(x), weights=weights)
-        feedback = self._feedback(draw.seed, vector.dtype) if draw else {}
+        differently = draw is not None and self.credit_assignment is not CreditAssignment.BACKPROPAGATION
+        feedback = self._feedback(draw.seed, vector.dtype) if draw and differently else {}
         backwards: list[Backward] = []
         for index, (layer, own) in enumerate(zip(self.layers, self.views(vector), strict=True)):
             is_needed = index > self._first and index not in feedback
