@@ -19,14 +19,7 @@ from chainrule.v1.convolution_pb2 import SAME, Conv2d, Flatten, Pool2d, Reshape
 from chainrule.v1.losses_pb2 import SoftmaxCrossEntropy
 from chainrule.v1.network_pb2 import Dense, Layer, Loss, Network, Relu
 from chainrule.v1.training_data_pb2 import TrainingData
-from chainrule.v1.training_job_pb2 import (
-    Adam,
-    Optimizer,
-    Sgd,
-    TrainingJob,
-    TrainingJobSpec,
-    TrainingProgress,
-)
+from chainrule.v1.training_job_pb2 import Adam, Optimizer, Sgd, TrainingJob, TrainingJobSpec, TrainingProgress
 from worker.arrays import Array
 
 FOREVER = 1_000_000

@@ -30,7 +30,8 @@ from chainrule.v1.dataset_service_pb2_grpc import DatasetServiceStub
 from chainrule.v1.model_service_pb2 import EvaluateModelResponse, Model, UploadModelHeader, UploadModelRequest
 from chainrule.v1.model_service_pb2_grpc import ModelServiceStub
 from chainrule.v1.network_pb2 import Loss, Network
-from chainrule.v1.training_job_pb2 import TrainingEvent, TrainingJob, TrainingJobSpec, TrainingProgress
+from chainrule.v1.training_event_pb2 import TrainingEvent
+from chainrule.v1.training_job_pb2 import TrainingJob, TrainingJobSpec, TrainingProgress
 from chainrule.v1.training_service_pb2_grpc import TrainingServiceStub
 from chainrule.watching import watch
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 import grpc
 
 from chainrule.errors import from_rpc_error
-from chainrule.v1.training_job_pb2 import TrainingEvent, TrainingProgress
+from chainrule.v1.training_event_pb2 import TrainingEvent
+from chainrule.v1.training_job_pb2 import TrainingProgress
 from chainrule.v1.training_service_pb2 import WatchTrainingJobResponse
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.1, 2.0  # seconds

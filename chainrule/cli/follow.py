@@ -9,7 +9,8 @@ from chainrule.cli.live import LiveView
 from chainrule.cli.plain import JsonView, PlainView
 from chainrule.cli.story import take
 from chainrule.client import Client
-from chainrule.v1.training_job_pb2 import TrainingEvent, TrainingJob, TrainingProgress
+from chainrule.v1.training_event_pb2 import TrainingEvent
+from chainrule.v1.training_job_pb2 import TrainingJob, TrainingProgress
 
 
 class View(Protocol):

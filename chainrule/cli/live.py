@@ -13,7 +13,8 @@ from rich.text import Text
 from chainrule.cli.story import seconds_left
 from chainrule.cli.text import beyond_accuracy, number, optional, percent, seconds, state_name
 from chainrule.resources import ENDED
-from chainrule.v1.training_job_pb2 import TrainingEvent, TrainingJob, TrainingProgress
+from chainrule.v1.training_event_pb2 import TrainingEvent
+from chainrule.v1.training_job_pb2 import TrainingJob, TrainingProgress
 
 SILENCE = 5.0  # seconds without news before the view says so
 

@@ -6,7 +6,8 @@ from typing import Self
 import click
 
 from chainrule.cli.text import as_dict, beyond_accuracy, number, optional, percent, print_json, seconds, state_name
-from chainrule.v1.training_job_pb2 import EpochCompleted, TrainingEvent, TrainingJob, TrainingProgress
+from chainrule.v1.training_event_pb2 import EpochCompleted, TrainingEvent
+from chainrule.v1.training_job_pb2 import TrainingJob, TrainingProgress
 
 
 class PlainView:

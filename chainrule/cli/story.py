@@ -1,6 +1,7 @@
 """What is known of a job while it is followed: the job as it was, and everything that the watch has told since."""
 
-from chainrule.v1.training_job_pb2 import EpochCompleted, StateChanged, TrainingEvent, TrainingJob, TrainingProgress
+from chainrule.v1.training_event_pb2 import EpochCompleted, StateChanged, TrainingEvent
+from chainrule.v1.training_job_pb2 import TrainingJob, TrainingProgress
 
 
 def take(job: TrainingJob, update: TrainingEvent | TrainingProgress) -> None:

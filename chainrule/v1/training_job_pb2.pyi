@@ -8,6 +8,7 @@ import chainrule.v1.environment_pb2
 import chainrule.v1.network_pb2
 import chainrule.v1.optimizer_pb2
 import chainrule.v1.training_data_pb2
+import chainrule.v1.training_health_pb2
 import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
@@ -89,6 +90,7 @@ class TrainingJob(google.protobuf.message.Message):
     START_TIME_FIELD_NUMBER: builtins.int
     END_TIME_FIELD_NUMBER: builtins.int
     LAST_EVENT_FIELD_NUMBER: builtins.int
+    DIAGNOSES_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The resource name, "jobs/<id>". Given by the service."""
     display_name: builtins.str
@@ -130,6 +132,10 @@ class TrainingJob(google.protobuf.message.Message):
     def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When the job ended."""
 
+    @property
+    def diagnoses(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[chainrule.v1.training_health_pb2.Diagnosis]:
+        """What is wrong with the training, as of its newest events; the most telling first."""
+
     def __init__(
         self,
         *,
@@ -145,9 +151,10 @@ class TrainingJob(google.protobuf.message.Message):
         start_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         last_event: builtins.int = ...,
+        diagnoses: collections.abc.Iterable[chainrule.v1.training_health_pb2.Diagnosis] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["create_time", b"create_time", "end_time", b"end_time", "error", b"error", "progress", b"progress", "result", b"result", "spec", b"spec", "start_time", b"start_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "display_name", b"display_name", "end_time", b"end_time", "error", b"error", "last_event", b"last_event", "name", b"name", "progress", b"progress", "result", b"result", "spec", b"spec", "start_time", b"start_time", "state", b"state", "state_reason", b"state_reason"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "diagnoses", b"diagnoses", "display_name", b"display_name", "end_time", b"end_time", "error", b"error", "last_event", b"last_event", "name", b"name", "progress", b"progress", "result", b"result", "spec", b"spec", "start_time", b"start_time", "state", b"state", "state_reason", b"state_reason"]) -> None: ...
 
 global___TrainingJob = TrainingJob
 
@@ -788,310 +795,3 @@ class JobError(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["message", b"message", "reason", b"reason"]) -> None: ...
 
 global___JobError = JobError
-
-@typing.final
-class TrainingEvent(google.protobuf.message.Message):
-    """Something that happened to a job. Events are numbered without gaps from 1 and kept until the job is deleted."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    NUMBER_FIELD_NUMBER: builtins.int
-    TIME_FIELD_NUMBER: builtins.int
-    STATE_CHANGED_FIELD_NUMBER: builtins.int
-    EPOCH_COMPLETED_FIELD_NUMBER: builtins.int
-    CHECKPOINT_SAVED_FIELD_NUMBER: builtins.int
-    WORKER_LOST_FIELD_NUMBER: builtins.int
-    WORKER_JOINED_FIELD_NUMBER: builtins.int
-    ROLLED_BACK_FIELD_NUMBER: builtins.int
-    number: builtins.int
-    """The number, from 1."""
-    @property
-    def time(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """When it happened."""
-
-    @property
-    def state_changed(self) -> global___StateChanged:
-        """The job's state changed."""
-
-    @property
-    def epoch_completed(self) -> global___EpochCompleted:
-        """An epoch was completed."""
-
-    @property
-    def checkpoint_saved(self) -> global___CheckpointSaved:
-        """A checkpoint was written: after a crash the job goes on from here."""
-
-    @property
-    def worker_lost(self) -> global___WorkerLost:
-        """A worker was lost; its shards were computed again by others."""
-
-    @property
-    def worker_joined(self) -> global___WorkerJoined:
-        """A worker came back, or was added."""
-
-    @property
-    def rolled_back(self) -> global___RolledBack:
-        """The training diverged, and was taken back to an earlier step."""
-
-    def __init__(
-        self,
-        *,
-        number: builtins.int = ...,
-        time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
-        state_changed: global___StateChanged | None = ...,
-        epoch_completed: global___EpochCompleted | None = ...,
-        checkpoint_saved: global___CheckpointSaved | None = ...,
-        worker_lost: global___WorkerLost | None = ...,
-        worker_joined: global___WorkerJoined | None = ...,
-        rolled_back: global___RolledBack | None = ...,
-    ) -> None: ...
-    def HasField(self, field_name: typing.Literal["checkpoint_saved", b"checkpoint_saved", "epoch_completed", b"epoch_completed", "kind", b"kind", "rolled_back", b"rolled_back", "state_changed", b"state_changed", "time", b"time", "worker_joined", b"worker_joined", "worker_lost", b"worker_lost"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["checkpoint_saved", b"checkpoint_saved", "epoch_completed", b"epoch_completed", "kind", b"kind", "number", b"number", "rolled_back", b"rolled_back", "state_changed", b"state_changed", "time", b"time", "worker_joined", b"worker_joined", "worker_lost", b"worker_lost"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["state_changed", "epoch_completed", "checkpoint_saved", "worker_lost", "worker_joined", "rolled_back"] | None: ...
-
-global___TrainingEvent = TrainingEvent
-
-@typing.final
-class StateChanged(google.protobuf.message.Message):
-    """The job's state changed."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    STATE_FIELD_NUMBER: builtins.int
-    REASON_FIELD_NUMBER: builtins.int
-    ERROR_FIELD_NUMBER: builtins.int
-    RESULT_FIELD_NUMBER: builtins.int
-    state: global___TrainingJob.State.ValueType
-    """The new state."""
-    reason: builtins.str
-    """Why, where that needs a reason."""
-    @property
-    def error(self) -> global___JobError:
-        """Why the job failed. Set for state FAILED alone."""
-
-    @property
-    def result(self) -> global___TrainingResult:
-        """What the job made. Set for state SUCCEEDED alone."""
-
-    def __init__(
-        self,
-        *,
-        state: global___TrainingJob.State.ValueType = ...,
-        reason: builtins.str = ...,
-        error: global___JobError | None = ...,
-        result: global___TrainingResult | None = ...,
-    ) -> None: ...
-    def HasField(self, field_name: typing.Literal["error", b"error", "result", b"result"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["error", b"error", "reason", b"reason", "result", b"result", "state", b"state"]) -> None: ...
-
-global___StateChanged = StateChanged
-
-@typing.final
-class EpochCompleted(google.protobuf.message.Message):
-    """An epoch was completed. Of a job with more than 1,000 epochs every second, third and so on is told of, and the last."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    @typing.final
-    class TrainingScoresEntry(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        value: builtins.float
-        def __init__(
-            self,
-            *,
-            key: builtins.str = ...,
-            value: builtins.float = ...,
-        ) -> None: ...
-        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
-
-    @typing.final
-    class ValidationScoresEntry(google.protobuf.message.Message):
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: builtins.int
-        VALUE_FIELD_NUMBER: builtins.int
-        key: builtins.str
-        value: builtins.float
-        def __init__(
-            self,
-            *,
-            key: builtins.str = ...,
-            value: builtins.float = ...,
-        ) -> None: ...
-        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
-
-    EPOCH_FIELD_NUMBER: builtins.int
-    STEP_FIELD_NUMBER: builtins.int
-    TRAINING_LOSS_FIELD_NUMBER: builtins.int
-    TRAINING_ACCURACY_FIELD_NUMBER: builtins.int
-    VALIDATION_LOSS_FIELD_NUMBER: builtins.int
-    VALIDATION_ACCURACY_FIELD_NUMBER: builtins.int
-    LEARNING_RATE_FIELD_NUMBER: builtins.int
-    DURATION_SECONDS_FIELD_NUMBER: builtins.int
-    BEST_EPOCH_FIELD_NUMBER: builtins.int
-    TRAINING_SCORES_FIELD_NUMBER: builtins.int
-    VALIDATION_SCORES_FIELD_NUMBER: builtins.int
-    epoch: builtins.int
-    """Which one, from 1."""
-    step: builtins.int
-    """Steps applied so far."""
-    training_loss: builtins.float
-    """The mean loss over the epoch's training rows, each taken in its step."""
-    training_accuracy: builtins.float
-    """The share of training rows classified correctly, each in its step. Unset where the loss is not one of classes."""
-    validation_loss: builtins.float
-    """The mean loss over the validation rows after the epoch. Unset without such rows."""
-    validation_accuracy: builtins.float
-    """The share of validation rows classified correctly after the epoch. Unset where it means nothing."""
-    learning_rate: builtins.float
-    """The learning rate of the epoch's last step."""
-    duration_seconds: builtins.float
-    """Seconds the epoch took, validation included."""
-    best_epoch: builtins.int
-    """The best epoch so far, this one included. 0 without held-out rows."""
-    @property
-    def training_scores(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
-        """Scores of the epoch's training rows, each taken in its step, by name: "accuracy", where there is one."""
-
-    @property
-    def validation_scores(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
-        """Scores of the validation rows after the epoch, by name; each row counts as its weight says. What doesn't exist, such
-        as "auc" where all rows are of one class, is left out.
-          accuracy        the share that was right
-          top_5_accuracy  the share whose class was among the five largest outputs, with more than 5 classes
-          f1              2 hits / (targets + guesses); the mean over classes (up to 1,000), or over yes-or-no outputs
-          auc             how likely a yes gets a larger output than a no, with two classes or one output; exact for outputs
-                          rounded to 8 binary digits (bfloat16), those beyond 256 and within 2^-12 of 0 taken as equal
-          mae, rmse       the mean absolute error, and the root of the mean squared one
-          r2              the share of variance explained, the mean over a row's elements (up to 100)
-        """
-
-    def __init__(
-        self,
-        *,
-        epoch: builtins.int = ...,
-        step: builtins.int = ...,
-        training_loss: builtins.float = ...,
-        training_accuracy: builtins.float | None = ...,
-        validation_loss: builtins.float | None = ...,
-        validation_accuracy: builtins.float | None = ...,
-        learning_rate: builtins.float = ...,
-        duration_seconds: builtins.float = ...,
-        best_epoch: builtins.int = ...,
-        training_scores: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
-        validation_scores: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
-    ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_training_accuracy", b"_training_accuracy", "_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "training_accuracy", b"training_accuracy", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_training_accuracy", b"_training_accuracy", "_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "best_epoch", b"best_epoch", "duration_seconds", b"duration_seconds", "epoch", b"epoch", "learning_rate", b"learning_rate", "step", b"step", "training_accuracy", b"training_accuracy", "training_loss", b"training_loss", "training_scores", b"training_scores", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss", "validation_scores", b"validation_scores"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_training_accuracy", b"_training_accuracy"]) -> typing.Literal["training_accuracy"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_validation_accuracy", b"_validation_accuracy"]) -> typing.Literal["validation_accuracy"] | None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_validation_loss", b"_validation_loss"]) -> typing.Literal["validation_loss"] | None: ...
-
-global___EpochCompleted = EpochCompleted
-
-@typing.final
-class CheckpointSaved(google.protobuf.message.Message):
-    """A checkpoint was written. Not every one is told of, but ever fewer the longer a job runs."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    STEP_FIELD_NUMBER: builtins.int
-    step: builtins.int
-    """The steps applied when it was taken."""
-    def __init__(
-        self,
-        *,
-        step: builtins.int = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["step", b"step"]) -> None: ...
-
-global___CheckpointSaved = CheckpointSaved
-
-@typing.final
-class WorkerLost(google.protobuf.message.Message):
-    """A worker was lost."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    WORKER_FIELD_NUMBER: builtins.int
-    STEP_FIELD_NUMBER: builtins.int
-    REASON_FIELD_NUMBER: builtins.int
-    worker: builtins.int
-    """The worker's number within the job, from 0."""
-    step: builtins.int
-    """The step that was being computed."""
-    reason: builtins.str
-    """What is known of the cause."""
-    def __init__(
-        self,
-        *,
-        worker: builtins.int = ...,
-        step: builtins.int = ...,
-        reason: builtins.str = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["reason", b"reason", "step", b"step", "worker", b"worker"]) -> None: ...
-
-global___WorkerLost = WorkerLost
-
-@typing.final
-class WorkerJoined(google.protobuf.message.Message):
-    """A worker came back, or was added."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    WORKER_FIELD_NUMBER: builtins.int
-    STEP_FIELD_NUMBER: builtins.int
-    EXCHANGE_FIELD_NUMBER: builtins.int
-    worker: builtins.int
-    """The worker's number within the job, from 0."""
-    step: builtins.int
-    """The step before which it came."""
-    exchange: builtins.str
-    """How it exchanges parameters and gradients with the trainer: "shared_memory" or "ray_objects"."""
-    def __init__(
-        self,
-        *,
-        worker: builtins.int = ...,
-        step: builtins.int = ...,
-        exchange: builtins.str = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["exchange", b"exchange", "step", b"step", "worker", b"worker"]) -> None: ...
-
-global___WorkerJoined = WorkerJoined
-
-@typing.final
-class RolledBack(google.protobuf.message.Message):
-    """The training diverged, and was taken back to an earlier step."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    DIVERGED_STEP_FIELD_NUMBER: builtins.int
-    STEP_FIELD_NUMBER: builtins.int
-    LEARNING_RATE_FIELD_NUMBER: builtins.int
-    REASON_FIELD_NUMBER: builtins.int
-    diverged_step: builtins.int
-    """How many steps were applied when it diverged."""
-    step: builtins.int
-    """How many steps are applied now."""
-    learning_rate: builtins.float
-    """The learning rate from now on, before its schedule."""
-    reason: builtins.str
-    """What was NaN or infinite."""
-    def __init__(
-        self,
-        *,
-        diverged_step: builtins.int = ...,
-        step: builtins.int = ...,
-        learning_rate: builtins.float = ...,
-        reason: builtins.str = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["diverged_step", b"diverged_step", "learning_rate", b"learning_rate", "reason", b"reason", "step", b"step"]) -> None: ...
-
-global___RolledBack = RolledBack

@@ -4,6 +4,7 @@ isort:skip_file
 Training jobs: create them, look at them, watch them, stop them."""
 
 import builtins
+import chainrule.v1.training_event_pb2
 import chainrule.v1.training_job_pb2
 import collections.abc
 import google.protobuf.descriptor
@@ -214,7 +215,7 @@ class WatchTrainingJobResponse(google.protobuf.message.Message):
     EVENT_FIELD_NUMBER: builtins.int
     PROGRESS_FIELD_NUMBER: builtins.int
     @property
-    def event(self) -> chainrule.v1.training_job_pb2.TrainingEvent:
+    def event(self) -> chainrule.v1.training_event_pb2.TrainingEvent:
         """The next event, in order, without gaps."""
 
     @property
@@ -224,7 +225,7 @@ class WatchTrainingJobResponse(google.protobuf.message.Message):
     def __init__(
         self,
         *,
-        event: chainrule.v1.training_job_pb2.TrainingEvent | None = ...,
+        event: chainrule.v1.training_event_pb2.TrainingEvent | None = ...,
         progress: chainrule.v1.training_job_pb2.TrainingProgress | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["event", b"event", "progress", b"progress", "update", b"update"]) -> builtins.bool: ...

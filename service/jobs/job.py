@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 
 from pydantic import TypeAdapter
 
+from service.jobs.health import Diagnosed, Diagnosis, HealthSampled, Recovered, Trouble
 from service.jobs.spec import JobSpec
 from worker.shards import Shards
 
@@ -174,11 +175,22 @@ class RolledBack:
     kind: Literal["rolled_back"] = "rolled_back"
 
 
-Event: TypeAlias = StateChanged | EpochCompleted | CheckpointSaved | WorkerLost | WorkerJoined | RolledBack
-
-reported_events: TypeAdapter[tuple[EpochCompleted | RolledBack, ...]] = TypeAdapter(
-    tuple[EpochCompleted | RolledBack, ...]
+Event: TypeAlias = (
+    StateChanged
+    | EpochCompleted
+    | CheckpointSaved
+    | WorkerLost
+    | WorkerJoined
+    | RolledBack
+    | HealthSampled
+    | Diagnosed
+    | Recovered
 )
+
+Reported: TypeAlias = EpochCompleted | RolledBack | HealthSampled
+"""What happened to the parameters, or was seen of them, at a step that will not be taken again."""
+
+reported_events: TypeAdapter[tuple[Reported, ...]] = TypeAdapter(tuple[Reported, ...])
 """Writes and reads the events that a checkpoint carries."""
 
 
@@ -213,6 +225,10 @@ class Job:
     checkpoint_step: int = 0
     worker_failures: int = 0
     rolled_back: RolledBack | None = None
+    health: HealthSampled | None = None
+    """The newest look at its layers."""
+    diagnoses: Mapping[Trouble, Diagnosis] = field(default_factory=dict)
+    """What is wrong with it at present."""
 
     @property
     def name(self) -> str:
@@ -285,6 +301,12 @@ def advance(job: Job, event: Event, time: datetime) -> Job:
             return job
         case RolledBack():
             return replace(job, rolled_back=event)
+        case HealthSampled():
+            return replace(job, health=event)
+        case Diagnosed(diagnosis):
+            return replace(job, diagnoses={**job.diagnoses, diagnosis.trouble: diagnosis})
+        case Recovered(trouble):
+            return replace(job, diagnoses={key: value for key, value in job.diagnoses.items() if key != trouble})
 
 
 def is_no_news(job: Job, event: Event) -> bool:
@@ -304,6 +326,8 @@ def is_no_news(job: Job, event: Event) -> bool:
             return step <= job.checkpoint_step
         case RolledBack():
             return job.rolled_back is not None and event.learning_rate >= job.rolled_back.learning_rate
+        case HealthSampled(step):
+            return job.health is not None and step <= job.health.step
         case _:
             return False
 

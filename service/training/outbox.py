@@ -7,7 +7,7 @@ has made them durable. What it hasn't yet is part of every checkpoint, so that a
 import threading
 from dataclasses import dataclass
 
-from service.jobs.job import EpochCompleted, Event, Progress, RolledBack, StateChanged
+from service.jobs.job import Event, Progress, Reported, StateChanged
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,10 @@ class Outbox:
             self._closed = True
             self._changed.notify_all()
 
-    def unacknowledged(self) -> tuple[EpochCompleted | RolledBack, ...]:
+    def unacknowledged(self) -> tuple[Reported, ...]:
         """What happened to the parameters that the service may not know yet."""
         with self._changed:
-            return tuple(p.event for p in self._posted if isinstance(p.event, EpochCompleted | RolledBack))
+            return tuple(p.event for p in self._posted if isinstance(p.event, Reported))
 
 
 def _is_urgent(posted: Posted) -> bool:

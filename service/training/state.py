@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from service.jobs.job import EpochCompleted, RolledBack
+from service.jobs.job import EpochCompleted, Reported
 from service.training.optimizers import Carried
 from service.training.stopping import Streak
 from worker.arrays import Array
@@ -30,7 +30,7 @@ class TrainingState:
     """What the learning rate is multiplied by: halved at every roll-back."""
     best_loss: float = math.inf
     """The least validation loss so far; or minus the best score, where the job stops early by a score."""
-    unacknowledged: tuple[EpochCompleted | RolledBack, ...] = ()
+    unacknowledged: tuple[Reported, ...] = ()
     """Events that may not have reached the service when this was written down."""
     best_epoch: EpochCompleted | None = None
     """How the epoch went to which that belongs."""

@@ -5,8 +5,10 @@ from datetime import datetime
 from google.protobuf import json_format
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from chainrule.v1 import training_event_pb2 as event_pb
 from chainrule.v1 import training_job_pb2 as pb
 from service.data.datasets import Dataset
+from service.jobs.health import Diagnosed, HealthSampled, Recovered, Trouble
 from service.jobs.job import (
     CheckpointSaved,
     EpochCompleted,
@@ -25,6 +27,7 @@ from service.jobs.job import (
 from service.jobs.spec import JobSpec
 from service.jobs.store import Record, SpecText
 from service.models.registry import Origin
+from service.wire.health import diagnosis_message, health_message, recovered_message
 from service.wire.network import loss_message, model_json
 from service.wire.spec import parse_spec, spec_message
 
@@ -74,6 +77,7 @@ def job_message(job: Job, progress: pb.TrainingProgress, waiting: str) -> pb.Tra
         start_time=timestamp(job.started) if job.started else None,
         end_time=timestamp(job.ended) if job.ended else None,
         last_event=job.last_event,
+        diagnoses=[diagnosis_message(job.diagnoses[trouble]) for trouble in Trouble if trouble in job.diagnoses],
     )
 
 
@@ -100,13 +104,13 @@ def progress_message(job: Job, progress: Progress) -> pb.TrainingProgress:
     return message
 
 
-def event_message(job_id: str, record: Record) -> pb.TrainingEvent:
+def event_message(job_id: str, record: Record) -> event_pb.TrainingEvent:
     """The message for an event."""
-    message = pb.TrainingEvent(number=record.number, time=timestamp(record.time))
+    message = event_pb.TrainingEvent(number=record.number, time=timestamp(record.time))
     match record.event:
         case StateChanged(state):
             message.state_changed.CopyFrom(
-                pb.StateChanged(
+                event_pb.StateChanged(
                     state=pb.TrainingJob.State.Value(state.kind),
                     reason=_reason(state),
                     error=_error(state),
@@ -115,7 +119,7 @@ def event_message(job_id: str, record: Record) -> pb.TrainingEvent:
             )
         case EpochCompleted() as epoch:
             message.epoch_completed.CopyFrom(
-                pb.EpochCompleted(
+                event_pb.EpochCompleted(
                     epoch=epoch.epoch,
                     step=epoch.step,
                     training_loss=epoch.training_loss,
@@ -130,15 +134,21 @@ def event_message(job_id: str, record: Record) -> pb.TrainingEvent:
                 )
             )
         case CheckpointSaved(step):
-            message.checkpoint_saved.CopyFrom(pb.CheckpointSaved(step=step))
+            message.checkpoint_saved.CopyFrom(event_pb.CheckpointSaved(step=step))
         case WorkerLost(worker, step, reason):
-            message.worker_lost.CopyFrom(pb.WorkerLost(worker=worker, step=step, reason=reason))
+            message.worker_lost.CopyFrom(event_pb.WorkerLost(worker=worker, step=step, reason=reason))
         case WorkerJoined(worker, step, exchange):
-            message.worker_joined.CopyFrom(pb.WorkerJoined(worker=worker, step=step, exchange=exchange))
+            message.worker_joined.CopyFrom(event_pb.WorkerJoined(worker=worker, step=step, exchange=exchange))
         case RolledBack(diverged, step, rate, reason):
             message.rolled_back.CopyFrom(
-                pb.RolledBack(diverged_step=diverged, step=step, learning_rate=rate, reason=reason)
+                event_pb.RolledBack(diverged_step=diverged, step=step, learning_rate=rate, reason=reason)
             )
+        case HealthSampled():
+            message.health_sampled.CopyFrom(health_message(record.event))
+        case Diagnosed(diagnosis):
+            message.diagnosed.diagnosis.CopyFrom(diagnosis_message(diagnosis))
+        case Recovered():
+            message.recovered.CopyFrom(recovered_message(record.event))
     return message
 
 

@@ -19,6 +19,7 @@ from grpc_status import rpc_status
 from chainrule.v1 import dataset_service_pb2 as datasets_pb
 from chainrule.v1 import dataset_service_pb2_grpc as datasets_grpc
 from chainrule.v1 import model_service_pb2_grpc as models_grpc
+from chainrule.v1 import training_event_pb2 as event_pb
 from chainrule.v1 import training_job_pb2 as job_pb
 from chainrule.v1 import training_service_pb2 as pb
 from chainrule.v1 import training_service_pb2_grpc as training_grpc
@@ -68,7 +69,7 @@ class Service:
             pb.WatchTrainingJobRequest(name=name, after_event=after_event), timeout=SECONDS
         )
 
-    def events(self, name: str, after_event: int = 0) -> list[job_pb.TrainingEvent]:
+    def events(self, name: str, after_event: int = 0) -> list[event_pb.TrainingEvent]:
         """All events to the job's end."""
         return [update.event for update in self.watch(name, after_event) if update.HasField("event")]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from chainrule.v1 import training_event_pb2 as event_pb
 from chainrule.v1 import training_job_pb2 as job_pb
 from tests.api.running import FLOWERS, SECONDS, Service, refusal, refused, serving
 from tests.unit.service.unreliable import GatedCluster
@@ -45,7 +46,7 @@ def test_every_event_comes_exactly_once_over_reconnects(at_once: int, gated: Ser
     """The client leaves after every few events, and comes back with the number of the last one."""
     name = gated.create().name
     cluster.gate.set()
-    seen: list[job_pb.TrainingEvent] = []
+    seen: list[event_pb.TrainingEvent] = []
     while not (seen and seen[-1].state_changed.state == State.SUCCEEDED):
         call = gated.watch(name, seen[-1].number if seen else 0)
         taken = 0

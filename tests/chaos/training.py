@@ -15,6 +15,7 @@ from sklearn.datasets import load_digits
 
 from chainrule.v1 import dataset_service_pb2 as datasets
 from chainrule.v1 import dataset_service_pb2_grpc as dataset_stubs
+from chainrule.v1 import training_event_pb2 as event_pb
 from chainrule.v1 import training_job_pb2 as pb
 from chainrule.v1 import training_service_pb2 as training
 from chainrule.v1 import training_service_pb2_grpc as training_stubs
@@ -84,7 +85,7 @@ class Following:
 
     def __init__(self, client: Client, name: str) -> None:
         self.name = name
-        self.events: list[pb.TrainingEvent] = []
+        self.events: list[event_pb.TrainingEvent] = []
         self._client = client
         self._is_closed = False
         self._thread = threading.Thread(target=self._follow, name=name, daemon=True)
@@ -165,7 +166,7 @@ class Following:
             except (grpc.RpcError, ValueError):  # ValueError: its channel was closed meanwhile
                 time.sleep(0.05)
 
-    def _events_after(self, number: int) -> Iterator[pb.TrainingEvent]:
+    def _events_after(self, number: int) -> Iterator[event_pb.TrainingEvent]:
         request = training.WatchTrainingJobRequest(name=self.name, after_event=number)
         for answer in self._client.training().WatchTrainingJob(request):
             if answer.WhichOneof("update") == "event":

@@ -14,7 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from chainrule import Client
 from chainrule.coordinator import service_command
-from chainrule.v1.training_job_pb2 import TrainingEvent, TrainingJobSpec
+from chainrule.v1.training_event_pb2 import TrainingEvent
+from chainrule.v1.training_job_pb2 import TrainingJobSpec
 from tests.system.processes import Program, started, until
 
 EPOCHS = 25

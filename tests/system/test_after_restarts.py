@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from chainrule.samples import make_sample
-from chainrule.v1.training_job_pb2 import TrainingEvent, TrainingJob
+from chainrule.v1.training_event_pb2 import TrainingEvent
+from chainrule.v1.training_job_pb2 import TrainingJob
 from tests.system.coordinator import LONG, Coordinator, digits, running, states, story
 
 pytestmark = pytest.mark.system

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from chainrule.v1.training_job_pb2 import TrainingEvent
+from chainrule.v1.training_event_pb2 import TrainingEvent
 from tests.system.coordinator import Coordinator, digits
 
 pytestmark = pytest.mark.system

@@ -16,15 +16,8 @@ from chainrule.v1 import model_service_pb2 as model_messages
 from chainrule.v1 import training_service_pb2 as training_messages
 from chainrule.v1.dataset_service_pb2 import Dataset
 from chainrule.v1.model_service_pb2 import Model
-from chainrule.v1.training_job_pb2 import (
-    ConfusionRow,
-    EpochCompleted,
-    StateChanged,
-    TrainingEvent,
-    TrainingJob,
-    TrainingProgress,
-    TrainingResult,
-)
+from chainrule.v1.training_event_pb2 import EpochCompleted, StateChanged, TrainingEvent
+from chainrule.v1.training_job_pb2 import ConfusionRow, TrainingJob, TrainingProgress, TrainingResult
 from chainrule.v1.training_service_pb2 import WatchTrainingJobResponse
 from tests.unit.client.fake_inference import FakeInference
 from tests.unit.client.refusing import not_found, refuse

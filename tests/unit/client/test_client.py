@@ -21,7 +21,8 @@ from chainrule import (
     Unavailable,
     Violation,
 )
-from chainrule.v1.training_job_pb2 import TrainingEvent, TrainingJob, TrainingJobSpec, TrainingProgress
+from chainrule.v1.training_event_pb2 import TrainingEvent
+from chainrule.v1.training_job_pb2 import TrainingJob, TrainingJobSpec, TrainingProgress
 from tests.unit.client.fakes import MODEL_FILE, FakeService, FakeTraining, serving
 
 

@@ -7,14 +7,8 @@ from rich.console import Console
 from chainrule.cli.live import LiveView, draw
 from chainrule.cli.result import summary
 from chainrule.cli.story import seconds_left, take
-from chainrule.v1.training_job_pb2 import (
-    StateChanged,
-    TrainingEvent,
-    TrainingJob,
-    TrainingJobSpec,
-    TrainingProgress,
-    TrainingResult,
-)
+from chainrule.v1.training_event_pb2 import StateChanged, TrainingEvent
+from chainrule.v1.training_job_pb2 import TrainingJob, TrainingJobSpec, TrainingProgress, TrainingResult
 from tests.unit.client.fakes import SHA256, story
 
 FOOTER = "Ctrl-C cancels the job"

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 
 from hypothesis import strategies as st
 
+from service.jobs.health import Diagnosed, Diagnosis, HealthSampled, LayerHealth, Recovered, Trouble
 from service.jobs.job import (
     Cancelled,
     CheckpointSaved,
@@ -59,12 +60,24 @@ EPOCH = EpochCompleted(
     1, 4, 0.5, 0.7, 0.6, None, 0.01, 1.5, training_scores={"accuracy": 0.7}, validation_scores={"f1": 0.625}
 )
 ROLLED_BACK = RolledBack(6, 4, 0.005, "the loss is NaN")
+HEALTH = HealthSampled(
+    4,
+    0.5,
+    (LayerHealth("layers.0", "dense", 0.25, 1.5, 0.5, 2.0, 0.001), LayerHealth("a", "relu", 0.5, 1.0, dead_ratio=0.25)),
+    1.25,
+)
+OVERFITTED = Diagnosis(Trouble.OVERFITTING, 4, "it rose", "stop early")
+DEAD = Diagnosis(Trouble.DEAD_UNITS, 4, "half are 0", "a smaller rate", "a")
 HAPPENINGS: tuple[Event, ...] = (
     EPOCH,
     CheckpointSaved(3),
     WorkerLost(1, 2, "its process ended"),
     WorkerJoined(1, 3, "shared_memory"),
     ROLLED_BACK,
+    HEALTH,
+    Diagnosed(OVERFITTED),
+    Diagnosed(DEAD),
+    Recovered(Trouble.OVERFITTING, 8),
 )
 
 

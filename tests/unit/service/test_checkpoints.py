@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from service.jobs.job import EpochCompleted, RolledBack
+from service.jobs.job import EpochCompleted, Reported, RolledBack
 from service.training.checkpoints import Checkpoints
 from service.training.state import TrainingState
 from service.training.stopping import Streak
@@ -89,7 +89,7 @@ def test_every_bit_comes_back(
     epoch: Sums,
     rate_scale: float,
     best_loss: float,
-    unacknowledged: tuple[EpochCompleted | RolledBack, ...],
+    unacknowledged: tuple[Reported, ...],
     best_epoch: EpochCompleted | None,
     plateaus: tuple[Streak, Streak, float],
     pending: Gradient | None,

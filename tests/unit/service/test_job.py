@@ -7,6 +7,7 @@ from itertools import product
 import pytest
 from hypothesis import given
 
+from service.jobs.health import Trouble
 from service.jobs.job import (
     STATES,
     CheckpointSaved,
@@ -27,7 +28,18 @@ from service.jobs.job import (
     is_no_news,
 )
 from tests.unit.service.examples import NOON, SPEC, job
-from tests.unit.service.stories import CHANGES, EPOCH, HAPPENINGS, PATHS, ROLLED_BACK, WAITING, job_in, stories
+from tests.unit.service.stories import (
+    CHANGES,
+    DEAD,
+    EPOCH,
+    HAPPENINGS,
+    HEALTH,
+    PATHS,
+    ROLLED_BACK,
+    WAITING,
+    job_in,
+    stories,
+)
 
 ENDS = ("SUCCEEDED", "FAILED", "CANCELLED")
 
@@ -83,7 +95,8 @@ def test_a_job_begins_in_the_queue(event: Event) -> None:
 def test_what_events_leave() -> None:
     made = job(StateChanged(Starting()), StateChanged(Running()), *HAPPENINGS, WorkerLost(0, 4, "again"))
     assert (made.epoch, made.checkpoint_step, made.worker_failures, made.rolled_back) == (EPOCH, 3, 2, ROLLED_BACK)
-    assert (made.started, made.ended, made.last_event) == (NOON, None, 9)
+    assert (made.health, made.diagnoses) == (HEALTH, {Trouble.DEAD_UNITS: DEAD})
+    assert (made.started, made.ended, made.last_event) == (NOON, None, 13)
 
 
 def test_it_started_when_it_first_ran() -> None:
@@ -106,6 +119,8 @@ def test_it_started_when_it_first_ran() -> None:
         (replace(ROLLED_BACK, learning_rate=0.01), True),
         (replace(ROLLED_BACK, learning_rate=0.0025), False),
         (StateChanged(Running()), False),
+        (HEALTH, True),
+        (replace(HEALTH, step=5), False),
     ],
     ids=str,
 )

@@ -39,28 +39,68 @@ def test_a_change_of_state(state: State) -> None:
         }
 
 
-EVENTS = {
-    "epochCompleted": {
-        "epoch": 1,
-        "step": "4",
-        "trainingLoss": 0.5,
-        "trainingAccuracy": 0.7,
-        "validationLoss": 0.6,
-        "learningRate": 0.01,
-        "durationSeconds": 1.5,
-        "trainingScores": {"accuracy": 0.7},
-        "validationScores": {"f1": 0.625},
-    },
-    "checkpointSaved": {"step": "3"},
-    "workerLost": {"worker": 1, "step": "2", "reason": "its process ended"},
-    "workerJoined": {"worker": 1, "step": "3", "exchange": "shared_memory"},
-    "rolledBack": {"divergedStep": "6", "step": "4", "learningRate": 0.005, "reason": "the loss is NaN"},
-}
+EVENTS: list[tuple[str, dict[str, object]]] = [
+    (
+        "epochCompleted",
+        {
+            "epoch": 1,
+            "step": "4",
+            "trainingLoss": 0.5,
+            "trainingAccuracy": 0.7,
+            "validationLoss": 0.6,
+            "learningRate": 0.01,
+            "durationSeconds": 1.5,
+            "trainingScores": {"accuracy": 0.7},
+            "validationScores": {"f1": 0.625},
+        },
+    ),
+    ("checkpointSaved", {"step": "3"}),
+    ("workerLost", {"worker": 1, "step": "2", "reason": "its process ended"}),
+    ("workerJoined", {"worker": 1, "step": "3", "exchange": "shared_memory"}),
+    ("rolledBack", {"divergedStep": "6", "step": "4", "learningRate": 0.005, "reason": "the loss is NaN"}),
+    (
+        "healthSampled",
+        {
+            "step": "4",
+            "gradientNorm": 0.5,
+            "layers": [
+                {
+                    "layer": "layers.0",
+                    "kind": "dense",
+                    "outputMean": 0.25,
+                    "outputDeviation": 1.5,
+                    "gradientNorm": 0.5,
+                    "parameterNorm": 2.0,
+                    "updateRatio": 0.001,
+                },
+                {"layer": "a", "kind": "relu", "outputMean": 0.5, "outputDeviation": 1.0, "deadRatio": 0.25},
+            ],
+            "stragglerRatio": 1.25,
+        },
+    ),
+    (
+        "diagnosed",
+        {"diagnosis": {"trouble": "OVERFITTING", "step": "4", "evidence": "it rose", "advice": "stop early"}},
+    ),
+    (
+        "diagnosed",
+        {
+            "diagnosis": {
+                "trouble": "DEAD_UNITS",
+                "step": "4",
+                "layer": "a",
+                "evidence": "half are 0",
+                "advice": "a smaller rate",
+            }
+        },
+    ),
+    ("recovered", {"trouble": "OVERFITTING", "step": "8"}),
+]
 
 
 def test_other_events() -> None:
     sent = [event_message("job-a", Record(number, NOON, event)) for number, event in enumerate(HAPPENINGS, start=2)]
-    for (kind, fields), message in zip(EVENTS.items(), sent, strict=True):
+    for (kind, fields), message in zip(EVENTS, sent, strict=True):
         shown = json_format.MessageToDict(message)
         assert shown[kind] == fields
         assert set(shown) == {"number", "time", kind}
