@@ -16,7 +16,9 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 """Upper bounds in seconds: from a look at a job to an upload."""
 
 CODES = {
-    code.value[0]: "OK" if code is grpc.StatusCode.OK else code.name.title().replace("_", "").replace("Cancelled", "Canceled")
+    code.value[0]: "OK"
+    if code is grpc.StatusCode.OK
+    else code.name.title().replace("_", "").replace("Cancelled", "Canceled")
     for code in grpc.StatusCode
 }
 """The names of status codes in Go, which is how dashboards for gRPC know them."""
@@ -154,6 +156,6 @@ def _methods(service: Any) -> Iterator[Method]:
 
 
 def _number(code: Any) -> int:
-    """A status code as a number. A context has it as that, or as a grpc.StatusCode, or not at all where all was well."""
+    """A status code as a number. A context has it as that, or as a StatusCode, or not at all where all was well."""
     number = code.value[0] if isinstance(code, grpc.StatusCode) else code or _OK
     return number if number in CODES else _UNKNOWN

@@ -30,7 +30,9 @@ ANSWER_SECONDS = 10.0
 KEPT_FOR = 9
 """For how many times the time that it took to make a page is handed out again."""
 
-_BUSY = b"HTTP/1.0 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Type: text/plain\r\n\r\ntoo many scrapes at once\n"
+_BUSY = (
+    b"HTTP/1.0 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Type: text/plain\r\n\r\ntoo many scrapes at once\n"
+)
 _log = structlog.get_logger(__name__)
 
 
