@@ -44,7 +44,7 @@ def _panel(title: str, series: Sequence[Series], left: int, decades: tuple[int, 
     def down(y: float) -> float:
         return TOP + HEIGHT * (high - math.log10(y)) / (high - low)
 
-    parts = [f'<text x="{left}" y="14" font-weight="bold">step in ms against {escape(title)}</text>']
+    parts = [f'<text x="{left}" y="14" font-weight="bold">ms a step by {escape(title)}</text>']
     for decade in range(low, high + 1):
         y = down(10.0**decade)
         parts.append(f'<path d="M{left} {y:.1f}h{WIDTH}" stroke="#ddd"/>')

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from threadpoolctl import threadpool_info
+
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
@@ -45,10 +47,17 @@ def machine(bench_python: str) -> str:
         (
             f"* {model[1] if model else platform.machine()}, {os.cpu_count()} cores, {gib:.0f} GiB, "
             f"Linux {platform.release()}; load before the run {os.getloadavg()[0]:.1f}",
-            f"* Python {platform.python_version()}, NumPy {version('numpy')}, Ray {version('ray')}, "
+            f"* Python {platform.python_version()}, NumPy {version('numpy')} ({kernels()}), Ray {version('ray')}, "
             f"PyTorch {peers[0]}, scikit-learn {peers[1]}",
         )
     )
+
+
+def kernels() -> str:
+    """Which matrix products NumPy uses. What OPENBLAS_CORETYPE names may be far slower than the processor's own."""
+    (blas,) = (each for each in threadpool_info() if each["user_api"] == "blas")
+    asked = f", asked for by OPENBLAS_CORETYPE={name}" if (name := os.environ.get("OPENBLAS_CORETYPE")) else ""
+    return f"{blas['internal_api']} {blas['version']} for {blas['architecture']}{asked}"
 
 
 def write(command: str, about: str, results: str, path: Path = RESULTS) -> None:

@@ -19,10 +19,11 @@ import threadpoolctl
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
+from service.api.calls import Calls
 from service.api.datasets import DatasetServicer
 from service.api.inference import InferenceServicer
 from service.api.models import ModelServicer
-from service.api.server import AddressTaken, serving
+from service.api.server import SERVICES, AddressTaken, serving
 from service.api.training import TrainingServicer
 from service.cluster.cluster import Cluster, ClusterError
 from service.cluster.ray_cluster import RayCluster
@@ -34,7 +35,12 @@ from service.files import write_atomically
 from service.jobs.jobs import Jobs
 from service.jobs.scheduler import Scheduler
 from service.jobs.store import JobStore, StoreError
-from service.metrics import JobMetrics, PredictionMetrics, metrics_endpoint
+from service.metrics.calls import CallMetrics
+from service.metrics.endpoint import metrics_endpoint
+from service.metrics.fleet import Fleet, FleetMetrics
+from service.metrics.jobs import JobMetrics
+from service.metrics.predictions import PredictionMetrics
+from service.metrics.process import ProcessMetrics
 from service.models.aliases import Aliases
 from service.models.loaded import LoadedModels
 from service.models.predictor import Predictor
@@ -133,10 +139,17 @@ async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dic
         scheduler = Scheduler(jobs, capacity, runner.run)
         jobs.requeue_interrupted()
 
-        collector = JobMetrics(jobs, runner.timings.get, capacity, settings.metrics_retention_seconds)
-        predictions = PredictionMetrics(predictor.usage, loaded)
+        calls = Calls(SERVICES)
+        metrics = (
+            FleetMetrics(Fleet(jobs, scheduler, datasets, models, directory)),
+            JobMetrics(jobs, runner.timings.get, settings.metrics_retention_seconds),
+            PredictionMetrics(predictor.usage, loaded),
+            CallMetrics(calls),
+            ProcessMetrics(),
+        )
+        texts = [family.text for family in metrics]
         try:
-            metrics_port = stack.enter_context(metrics_endpoint(metrics_host, metrics_port, collector, predictions))
+            metrics_port = stack.enter_context(metrics_endpoint(metrics_host, metrics_port, *texts))
         except OSError as error:
             raise Refused(f"can't listen at {settings.metrics_listen} for metrics: {error.strerror}") from error
 
@@ -145,7 +158,9 @@ async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dic
         most_bytes = settings.max_message_bytes
         inference = InferenceServicer(predictor, aliases, most_bytes)
         model_servicer = ModelServicer(models, jobs, aliases, predictor, datasets)
-        async with serving(settings.listen, training, dataset_servicer, model_servicer, inference, most_bytes) as port:
+        async with serving(
+            settings.listen, training, dataset_servicer, model_servicer, inference, calls, most_bytes
+        ) as port:
             scheduler.start()
             try:
                 yield {

@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from chainrule.inference import open_inference_pb2, open_inference_pb2_grpc
 from chainrule.v1 import (
@@ -17,6 +17,7 @@ from chainrule.v1 import (
     training_service_pb2,
     training_service_pb2_grpc,
 )
+from service.api.calls import Calls, CallsInterceptor
 from service.api.datasets import DatasetServicer
 from service.api.errors import ErrorInterceptor
 from service.api.inference import InferenceServicer
@@ -33,6 +34,19 @@ OPTIONS = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
 )
+
+SERVICES = tuple(
+    module.DESCRIPTOR.services_by_name[name]
+    for module, name in (
+        (training_service_pb2, "TrainingService"),
+        (dataset_service_pb2, "DatasetService"),
+        (model_service_pb2, "ModelService"),
+        (open_inference_pb2, "GRPCInferenceService"),
+        (health_pb2, "Health"),
+        (reflection_pb2, "ServerReflection"),
+    )
+)
+"""The descriptors of all that is served: ours, health, reflection."""
 
 
 class AddressTaken(Exception):
@@ -66,30 +80,28 @@ async def serving(
     datasets: DatasetServicer,
     models: ModelServicer,
     inference: InferenceServicer,
+    calls: Calls,
     most_bytes: int = LARGEST_MESSAGE,
 ) -> AsyncIterator[int]:
-    """Serves while the context is open; gives the port. A message has at most `most_bytes`. Raises AddressTaken."""
+    """Serves while the context is open; gives the port. `calls`, of SERVICES, counts.
+
+    A message has at most `most_bytes`. Raises AddressTaken.
+    """
     limits = [("grpc.max_receive_message_length", most_bytes), ("grpc.max_send_message_length", most_bytes)]
     server = grpc.aio.server(
-        interceptors=(ErrorInterceptor(),), options=(*OPTIONS, *limits), maximum_concurrent_rpcs=MOST_CALLS
+        interceptors=(CallsInterceptor(calls), ErrorInterceptor()),
+        options=(*OPTIONS, *limits),
+        maximum_concurrent_rpcs=MOST_CALLS,
     )
     training_service_pb2_grpc.add_TrainingServiceServicer_to_server(training, server)
     dataset_service_pb2_grpc.add_DatasetServiceServicer_to_server(datasets, server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
     open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(inference, server)
-    names = [
-        module.DESCRIPTOR.services_by_name[name].full_name
-        for module, name in (
-            (training_service_pb2, "TrainingService"),
-            (dataset_service_pb2, "DatasetService"),
-            (model_service_pb2, "ModelService"),
-            (open_inference_pb2, "GRPCInferenceService"),
-        )
-    ]
     healthy = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     known = Pools(training_service_pb2.DESCRIPTOR.pool, open_inference_pb2.DESCRIPTOR.pool)
-    reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server, known)
+    names = [service.full_name for service in SERVICES]
+    reflection.enable_server_reflection(names, server, known)
     try:
         port = server.add_insecure_port(address)
     except RuntimeError as error:

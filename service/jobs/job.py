@@ -204,6 +204,8 @@ class Progress:
     workers: int = 0
     shared_memory_workers: int = 0
     learning_rate: float | None = None
+    health: HealthSampled | None = None
+    """The newest look at the layers, of which only some become events; None before a trainer's first."""
 
 
 @dataclass(frozen=True)
@@ -217,6 +219,8 @@ class Job:
     """How many rows its dataset has; datasets never change."""
     created: datetime
     state: State = Queued()
+    since: datetime | None = None
+    """When it came into that state."""
     last_event: int = 0
     story: tuple[str, ...] = ()
     started: datetime | None = None
@@ -224,7 +228,9 @@ class Job:
     epoch: EpochCompleted | None = None
     checkpoint_step: int = 0
     worker_failures: int = 0
+    rollbacks: int = 0
     rolled_back: RolledBack | None = None
+    """The newest of them."""
     health: HealthSampled | None = None
     """The newest look at its layers."""
     diagnoses: Mapping[Trouble, Diagnosis] = field(default_factory=dict)
@@ -287,7 +293,7 @@ def advance(job: Job, event: Event, time: datetime) -> Job:
     job = replace(job, last_event=job.last_event + 1)
     match event:
         case StateChanged(state):
-            job = replace(job, state=state, story=(*job.story[-19:], state.kind))
+            job = replace(job, state=state, since=time, story=(*job.story[-19:], state.kind))
             if isinstance(state, Running) and job.started is None:
                 job = replace(job, started=time)
             return replace(job, ended=time) if job.has_ended else job
@@ -300,7 +306,7 @@ def advance(job: Job, event: Event, time: datetime) -> Job:
         case WorkerJoined():
             return job
         case RolledBack():
-            return replace(job, rolled_back=event)
+            return replace(job, rollbacks=job.rollbacks + 1, rolled_back=event)
         case HealthSampled():
             return replace(job, health=event)
         case Diagnosed(diagnosis):

@@ -1,0 +1,162 @@
+"""The address that Prometheus asks: one page over HTTP, which nobody can make dear.
+
+However many ask and however slowly they read, there are so many threads and no more, each for so many seconds; and
+making the page takes a tenth of the time at the most, as it is handed out again for a while after it was made.
+"""
+
+import gzip
+import socket
+import socketserver
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+import structlog
+
+PATH = "/metrics"
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+MOST_REQUESTS = 8
+"""How many are answered at a time; more are told to come back."""
+
+ANSWER_SECONDS = 10.0
+"""How long a connection may last, from its first byte to the page's last."""
+
+KEPT_FOR = 9
+"""For how many times the time that it took to make a page is handed out again."""
+
+_BUSY = (
+    b"HTTP/1.0 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Type: text/plain\r\n\r\ntoo many scrapes at once\n"
+)
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class _Made:
+    plain: bytes
+    packed: bytes
+    until: float
+
+
+class Page:
+    """What is to be scraped: the texts of all sources, made when asked for."""
+
+    def __init__(self, sources: Sequence[Callable[[], str]]) -> None:
+        self._sources = sources
+        self._lock = threading.Lock()
+        self._made: _Made | None = None
+
+    def read(self, *, packed: bool) -> bytes:
+        """The page, in gzip if it is to be packed."""
+        with self._lock:
+            if self._made is None or time.monotonic() >= self._made.until:
+                self._made = self._make()
+            return self._made.packed if packed else self._made.plain
+
+    def _make(self) -> _Made:
+        began = time.monotonic()
+        plain = "".join(source() for source in self._sources).encode()
+        packed = gzip.compress(plain, compresslevel=1)
+        ended = time.monotonic()
+        return _Made(plain, packed, ended + KEPT_FOR * (ended - began))
+
+
+class _Answer(BaseHTTPRequestHandler):
+    """Answers one request."""
+
+    server: "_Server"
+    server_version = "chainrule"
+    sys_version = ""
+    timeout = ANSWER_SECONDS
+
+    def do_GET(self) -> None:
+        """Sends the page."""
+        if self.path.partition("?")[0] != PATH:
+            self.send_error(HTTPStatus.NOT_FOUND, explain=f"There is {PATH} here, and nothing else.")
+            return
+        packed = "gzip" in self.headers.get("Accept-Encoding", "")
+        try:
+            page = self.server.page.read(packed=packed)
+        except Exception:
+            _log.exception("the metrics can't be read")
+            self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR, explain="The service's log says more.")
+            return
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Type", CONTENT_TYPE)
+        self.send_header("Content-Length", str(len(page)))
+        if packed:
+            self.send_header("Content-Encoding", "gzip")
+        self.end_headers()
+        self.wfile.write(page)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name it has in the standard library
+        """Scrapes are no news."""
+
+
+class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
+    """Hands each connection to a thread, as long as there are not too many."""
+
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = MOST_REQUESTS
+
+    def __init__(self, host: str, port: int, page: Page) -> None:
+        """Listens. Raises OSError."""
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        self.address_family, _, _, _, address = found[0]
+        self.page = page
+        self._lock = threading.Lock()
+        self._ends: dict[Any, float] = {}
+        """When the time of each connection is over."""
+        super().__init__(address[:2], _Answer)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Starts a thread, or sends the client away."""
+        with self._lock:
+            has_room = len(self._ends) < MOST_REQUESTS
+            if has_room:
+                self._ends[request] = time.monotonic() + ANSWER_SECONDS
+        if has_room:
+            super().process_request(request, client_address)
+        else:
+            with suppress(OSError):
+                request.setblocking(False)
+                request.send(_BUSY)
+            self.shutdown_request(request)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Makes room for the next one."""
+        with self._lock:
+            self._ends.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Twice a second: ends the connections whose time is over, which wakes their threads."""
+        now = time.monotonic()
+        with self._lock:
+            late = [request for request, end in self._ends.items() if now >= end]
+        for request in late:
+            with suppress(OSError):
+                request.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that is gone, or that was sent away, is nobody's error."""
+
+
+@contextmanager
+def metrics_endpoint(host: str, port: int, *sources: Callable[[], str]) -> Iterator[int]:
+    """Serves what the sources say while the context is open; gives the port. Raises OSError."""
+    server = _Server(host, port, Page(sources))
+    thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
