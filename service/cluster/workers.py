@@ -12,7 +12,6 @@ from typing import Literal, Protocol, TypeAlias, get_args
 from worker.arrays import Array
 from worker.blocks import Block
 
-
 Cause: TypeAlias = Literal["process_ended", "too_slow", "not_joined", "unreachable"]
 
 CAUSES: tuple[Cause, ...] = get_args(Cause)
