@@ -27,6 +27,9 @@ MOST_REQUESTS = 8
 ANSWER_SECONDS = 10.0
 """How long a connection may last, from its first byte to the page's last."""
 
+LOOK_SECONDS = 0.1
+"""How often to look whose time is over, and whether to end."""
+
 KEPT_FOR = 9
 """For how many times the time that it took to make a page is handed out again."""
 
@@ -107,13 +110,14 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
     def __init__(self, host: str, port: int, page: Page) -> None:
         """Listens. Raises OSError."""
+        # Whether this is IPv4 or IPv6, and what a name stands for.
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        self.address_family, _, _, _, address = found[0]
+        self.address_family, _, _, _, (address, *_) = found[0]
         self.page = page
         self._lock = threading.Lock()
         self._ends: dict[Any, float] = {}
         """When the time of each connection is over."""
-        super().__init__(address[:2], _Answer)
+        super().__init__((str(address), port), _Answer)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Starts a thread, or sends the client away."""
@@ -136,7 +140,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         super().shutdown_request(request)
 
     def service_actions(self) -> None:
-        """Twice a second: ends the connections whose time is over, which wakes their threads."""
+        """Now and then: ends the connections whose time is over, which wakes their threads."""
         now = time.monotonic()
         with self._lock:
             late = [request for request, end in self._ends.items() if now >= end]
@@ -152,7 +156,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
 def metrics_endpoint(host: str, port: int, *sources: Callable[[], str]) -> Iterator[int]:
     """Serves what the sources say while the context is open; gives the port. Raises OSError."""
     server = _Server(host, port, Page(sources))
-    thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(LOOK_SECONDS,), name="metrics", daemon=True)
     thread.start()
     try:
         yield server.server_address[1]
