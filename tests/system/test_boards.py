@@ -58,6 +58,7 @@ def watched(coordinator: Coordinator, tmp_path_factory: pytest.TempPathFactory) 
     client = coordinator.client
     directory = tmp_path_factory.mktemp("boards") / "prometheus"
     with scraping(coordinator.metrics.removeprefix("http://").removesuffix("/metrics"), directory) as prometheus:
+        until(lambda: prometheus.value("up") == 1)  # What happens before the first scrape is in no rate.
         name = client.create_job(digits(network={"layers": LAYERS})).name
         events = story(client, name)
         ended = client.get_job(name)
