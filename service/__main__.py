@@ -81,7 +81,8 @@ def main() -> None:
     except ValidationError as error:
         for problem in error.errors():
             option = ".".join(map(str, problem["loc"])).replace("_", "-")
-            sys.stderr.write(f"--{option}: {problem['msg'].removeprefix('Value error, ')}\n")
+            prefix = f"--{option}: " if option else ""
+            sys.stderr.write(f"{prefix}{problem['msg'].removeprefix('Value error, ')}\n")
         sys.exit(2)
     except (Refused, ClusterError, AddressTaken, StoreError) as error:
         sys.stderr.write(f"{error}\n")
