@@ -82,7 +82,7 @@ class Settings(BaseSettings):
     metrics_retention_seconds: float = Field(3600.0, ge=0, description="how long an ended job stays in the metrics")
     auth_tokens: Path | None = Field(
         None,
-        description="a file of who may call, a line each as `chainrule admin token` prints it; read again when it changes",
+        description="a file of who may call, in lines that `chainrule admin token` prints; read again when it changes",
     )
     tls_cert: Path | None = Field(
         None, description="the certificate, and those it depends on, in PEM; read again when it changes"
@@ -94,9 +94,7 @@ class Settings(BaseSettings):
     allow_insecure: bool = Field(
         False, description="listen beyond this machine also without tokens or TLS, where something else sees to that"
     )
-    calls_per_second: float = Field(
-        1_000.0, gt=0, description="the most calls of one principal in a second, over some seconds"
-    )
+    calls_per_second: float = Field(1_000.0, gt=0, description="the most calls that one principal may make in a second")
     concurrent_calls: int = Field(500, ge=1, description="the most calls of one principal at a time, watches included")
     unfinished_jobs: int = Field(
         1_000, ge=1, description="the most jobs of one principal that haven't ended, queued ones included"

@@ -1,13 +1,11 @@
 """Principals: who calls, and what that lets them do.
 
-Whoever handles a call can ask for its `caller`. Without authentication, and for what the service does by itself, that is
-`EVERYONE`, who may do everything. What is made in a call carries the caller's name; only they, or an admin, may end or
-delete it.
+Whoever handles a call can ask for its `caller`. Without authentication, and for what the service does by itself, that
+is `EVERYONE`, who may do everything. What is made in a call carries the caller's name; only they, or an admin, may end
+or delete it.
 """
 
 import enum
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -44,14 +42,9 @@ def caller() -> Principal:
     return _caller.get()
 
 
-@contextmanager
-def calling(principal: Principal) -> Iterator[None]:
-    """Has what happens inside, threads that asyncio starts there included, happen on behalf of a principal."""
-    token = _caller.set(principal)
-    try:
-        yield
-    finally:
-        _caller.reset(token)
+def act_as(principal: Principal) -> None:
+    """Has what this task does from here on, threads that asyncio starts for it included, happen on someone's behalf."""
+    _caller.set(principal)
 
 
 def require_owner(resource: str, created_by: str) -> None:

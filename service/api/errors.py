@@ -73,6 +73,12 @@ def status(error: ServiceError) -> status_pb2.Status:
     return status_pb2.Status(code=CODES[type(error)], message=message, details=packed)
 
 
+def code_name(error: Exception) -> str:
+    """The name of the status code that clients get for an error, such as NOT_FOUND."""
+    told = _told(error)
+    return code_pb2.Code.Name(CODES[type(told)]) if isinstance(told, ServiceError) else "INTERNAL"
+
+
 def _duration(seconds: float) -> Duration:
     message = Duration()
     message.FromNanoseconds(round(seconds * 1e9))
@@ -174,12 +180,19 @@ async def _read_all(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
 async def _abort(error: Exception, context: grpc.aio.ServicerContext[Any, Any]) -> NoReturn:
     if isinstance(error, grpc.aio.AbortError):
         raise error
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    told = _told(error)
+    if told is not error:
         _log.error("the disk is full", exc_info=error)
-        error = ResourceExhausted("the service's disk is full; nothing was kept", reason="STORAGE_FULL")
-    if isinstance(error, ServiceError):
-        answer = rpc_status.to_status(status(error))
+    if isinstance(told, ServiceError):
+        answer = rpc_status.to_status(status(told))
         await context.abort(answer.code, answer.details or "", answer.trailing_metadata or ())
     number = secrets.token_hex(4)
     _log.error("unexpected error", error_id=number, exc_info=error)
     await context.abort(grpc.StatusCode.INTERNAL, f"an error in the service itself; its log tells more at {number}")
+
+
+def _told(error: Exception) -> Exception:
+    """What clients are told of instead of an error: a full disk is one that they may know of."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return ResourceExhausted("the service's disk is full; nothing was kept", reason="STORAGE_FULL")
+    return error

@@ -67,9 +67,9 @@ def test_no_event_without_a_job(store: JobStore) -> None:
     with pytest.raises(sqlite3.IntegrityError):
         store.append("job-b", FIRST)
     store.create(job(), "request", FIRST)
-    assert store.requested("request") == "job-a"
+    assert store.requested("request", "") == "job-a"
     store.delete("job-a")
-    assert (list(store.load()), store.events("job-a", 0, 9), store.requested("request")) == ([], [], None)
+    assert (list(store.load()), store.events("job-a", 0, 9), store.requested("request", "")) == ([], [], None)
 
 
 def test_a_file_by_a_newer_version_is_refused(tmp_path: Path) -> None:
