@@ -37,7 +37,7 @@ from service.cluster.ray_workers import Patience
 from service.data.datasets import Datasets, Quota
 from service.data.importing import Imports
 from service.data.uploads import Keeping, Uploads
-from service.files import write_atomically
+from service.files import allow_files, write_atomically
 from service.jobs.jobs import Jobs
 from service.jobs.scheduler import Scheduler
 from service.jobs.store import JobStore, StoreError
@@ -54,6 +54,9 @@ from service.training.transfer import Transfer
 from service.wire.job import layers_json, origin, spec_text
 from service.wire.network import model_network
 from worker.network import Network
+
+MOST_FILES = 65_536
+"""How many files and connections there may be: many systems say 1,024, which idle clients alone use up."""
 
 STOP_SECONDS = 30.0
 """How long running jobs have to write a checkpoint when the service stops."""
@@ -73,6 +76,7 @@ def main() -> None:
     try:
         settings = CliApp.run(Settings, cli_args=sys.argv[1:])
         _configure_log()
+        allow_files(MOST_FILES)
         with ExitStack() as stack:
             stack.enter_context(_lock(settings.data_dir))
             # Before any gRPC object exists, and before signal handlers: Ray sets up both in its own way.

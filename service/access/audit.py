@@ -34,6 +34,7 @@ class Audit:
             logger,
             processors=[
                 structlog.processors.TimeStamper(fmt="iso", key="time"),
+                structlog.processors.EventRenamer("method"),
                 structlog.processors.JSONRenderer(),
             ],
             wrapper_class=structlog.BoundLogger,
@@ -43,9 +44,8 @@ class Audit:
     def note(self, principal: str, method: str, resource: str, outcome: str, peer: str) -> None:
         """Writes a line. One that can't be written is an error in the service's own log, and holds up nobody."""
         self._logger.info(
-            "call",
+            method,
             principal=principal,
-            method=method,
             resource=resource[:LONGEST_TEXT],
             outcome=outcome,
             peer=peer[:LONGEST_TEXT],

@@ -54,7 +54,6 @@ NEEDED: dict[str, Scope | None] = {
     # Whoever watches over processes has no token; and the contract is no secret.
     f"{_HEALTH}/Check": None,
     f"{_HEALTH}/Watch": None,
-    f"{_HEALTH}/List": None,
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": None,
 }
 """The scope that each method needs; None if it is open to all. Whatever changes something needs more than READ."""

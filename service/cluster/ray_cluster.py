@@ -264,7 +264,7 @@ def _secure(*, is_started_here: bool) -> None:
     One that is joined has what its owner gave it: RAY_AUTH_MODE and RAY_AUTH_TOKEN are handed on.
     """
     if is_started_here:
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        # Ray wants a token of its own accord, by default one that it keeps in the home directory for all to read.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     # Where Ray is for one machine alone, it binds to 127.0.0.1. On Linux no argument asks for that: given that address,
     # it takes the machine's own, and listens everywhere. Its processes read the variable; this one did already.
