@@ -1,5 +1,6 @@
 """The gRPC channel to a coordinator: its limits, and how fast it notices that the other side is gone."""
 
+import ipaddress
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -46,7 +47,12 @@ def open_channel(address: str, credentials: Credentials) -> grpc.Channel:
 
 def _is_local(target: str) -> bool:
     host = target.rpartition(":")[0]
-    return host in {"localhost", "[::1]"} or host.startswith("127.") or target.startswith("unix:")
+    if host == "localhost" or target.startswith("unix:"):
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:  # a name: "127.example.org" may be anyone's
+        return False
 
 
 class _Details(NamedTuple):
