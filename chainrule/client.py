@@ -68,13 +68,10 @@ class Client:
     ) -> None:
         """For the service at `address`, ``host:port``, or ``grpcs://host:port`` for TLS; a call may take `timeout` s.
 
-        `token` proves who calls. `ca` has the certificates that are trusted instead of the system's, `cert` and `key`
-        are this side's own, all in PEM. What is not given is taken from the environment: CHAINRULE_TOKEN or
-        CHAINRULE_TOKEN_FILE, CHAINRULE_CA, CHAINRULE_CERT, CHAINRULE_KEY. A token is sent over TLS, or within this
-        machine, and never else. Raises CredentialsError.
-
         The transfer of a file may take as long again as 1 MiB a second needs. Nothing is connected before the first
-        call.
+        call. `token` proves who calls, `ca` has the certificates that are trusted instead of the system's, `cert` and
+        `key` are this side's own; find_credentials tells what is taken for those that are not given. A token is sent
+        over TLS or within this machine, and never else. Raises CredentialsError.
         """
         self.address = address
         self._timeout = timeout

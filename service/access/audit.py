@@ -63,7 +63,13 @@ def audit_log(path: Path, largest_file: int = LARGEST_FILE) -> Iterator[Audit]:
 
 
 class _File(RotatingFileHandler):
-    """Files that only their owner reads."""
+    """Files that only their owner reads, opened for each line: a call may end after the service has closed the log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        super().emit(record)
+        if self.stream is not None:
+            self.stream.close()
+            self.stream = None  # which has it opened again
 
     def _open(self) -> TextIOWrapper:
         descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

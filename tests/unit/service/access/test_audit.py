@@ -51,3 +51,10 @@ def test_two_in_one_process_are_apart(tmp_path: Path) -> None:
         first.note("alice", "m", "", "OK", "")
         second.note("bob", "m", "", "OK", "")
     assert [("alice" in (tmp_path / name).read_text()) for name in "ab"] == [True, False]
+
+
+def test_a_call_that_ends_late_leaves_its_line(tmp_path: Path) -> None:
+    with audit_log(tmp_path / "audit.log") as audit:
+        pass
+    audit.note("alice", "m", "jobs/late", "CANCELLED", "")
+    assert "jobs/late" in (tmp_path / "audit.log").read_text()
