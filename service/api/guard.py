@@ -137,9 +137,10 @@ class _Call:
         async def wrapped(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             outcome = "OK"
             try:
+                seen = self._seen(request)
                 self._admit(context)
-                response = await method(self._seen(request), context)
-                self._resource = _resource(response) or self._resource
+                response = await method(seen, context)
+                self._resource = self._resource or _resource(response)
             except BaseException as error:
                 outcome = _outcome(error)
                 raise
@@ -155,8 +156,9 @@ class _Call:
         async def wrapped(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
             outcome = "OK"
             try:
+                seen = self._seen(request)
                 self._admit(context)
-                async for response in method(self._seen(request), context):
+                async for response in method(seen, context):
                     yield response
             except BaseException as error:
                 outcome = _outcome(error)
@@ -214,7 +216,8 @@ def _resource(message: Any) -> str:
     if isinstance(message, ServiceError):  # bytes that were no message
         return ""
     header = getattr(message, "header", message)
-    for field, prefix in (("name", ""), ("dataset_id", "datasets/"), ("model_id", "models/"), ("alias", "models/@")):
+    # An alias first: the request to set one also names a model.
+    for field, prefix in (("alias", "models/@"), ("name", ""), ("dataset_id", "datasets/"), ("model_id", "models/")):
         if value := getattr(header, field, ""):
             return f"{prefix}{value}"
     return ""

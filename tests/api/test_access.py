@@ -294,7 +294,12 @@ def test_the_audit_log_tells_who_did_what(tmp_path: Path) -> None:
             alice.upload_dataset(FLOWERS, "flowers")
             name = create(alice, display_name="payload")
             list(bob.jobs())
-            for refused in (lambda: bob.cancel_job(name), lambda: bob.delete_job("none"), lambda: create(reader)):
+            for refused in (
+                lambda: bob.cancel_job(name),
+                lambda: bob.delete_job("none"),
+                lambda: create(reader),
+                lambda: bob.set_model_alias("production", "none"),
+            ):
                 with pytest.raises(ServiceError):
                     refused()
             alice.cancel_job(name)
@@ -308,6 +313,7 @@ def test_the_audit_log_tells_who_did_what(tmp_path: Path) -> None:
         ("bob", f"{training}/CancelTrainingJob", name, "PERMISSION_DENIED"),
         ("bob", f"{training}/DeleteTrainingJob", "jobs/none", "NOT_FOUND"),
         ("reader", f"{training}/CreateTrainingJob", "", "PERMISSION_DENIED"),
+        ("bob", "chainrule.v1.ModelService/SetModelAlias", "models/@production", "PERMISSION_DENIED"),
         ("alice", f"{training}/CancelTrainingJob", name, "OK"),
     ]
     assert all(each["peer"].startswith("ipv4:127.0.0.1:") and each["time"] for each in lines)
