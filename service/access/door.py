@@ -7,7 +7,7 @@ from service.access.tokens import Tokens
 from service.access.watched import Watched
 from service.errors import Unauthenticated
 
-HOW = "send one as `authorization: Bearer TOKEN`; chainrule's own clients take it from CHAINRULE_TOKEN or CHAINRULE_TOKEN_FILE"
+HOW = "send one as `authorization: Bearer TOKEN`; our clients take it from CHAINRULE_TOKEN or CHAINRULE_TOKEN_FILE"
 
 
 class Door:
