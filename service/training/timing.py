@@ -98,6 +98,7 @@ class Timing:
         phases["average"].add(average)
         phases["optimizer"].add(optimizer)
         self.steps.add(asking + average + optimizer)
+        self.computed(spent)
 
     def computed(self, spent: Spent) -> None:
         """Counts what workers computed, in a step or to validate, and what was exchanged for that."""
