@@ -18,6 +18,11 @@ from typing import Any
 
 import structlog
 
+from service.access.certificates import Certificates, renewed_context
+from service.access.door import Door
+from service.access.watched import Watched
+from service.errors import Unauthenticated
+
 PATH = "/metrics"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -79,23 +84,29 @@ class _Answer(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Sends the page."""
+        try:
+            self.server.door.principal(self.headers.get_all("Authorization", []))
+        except Unauthenticated as error:
+            self._send(HTTPStatus.UNAUTHORIZED, f"{error.message}\n".encode(), ("WWW-Authenticate", "Bearer"))
+            return
         if self.path.partition("?")[0] != PATH:
-            self.send_error(HTTPStatus.NOT_FOUND, explain=f"There is {PATH} here, and nothing else.")
+            self._send(HTTPStatus.NOT_FOUND, f"there is {PATH} here, and nothing else\n".encode())
             return
         packed = "gzip" in self.headers.get("Accept-Encoding", "")
         try:
             page = self.server.page.read(packed=packed)
         except Exception:
             _log.exception("the metrics can't be read")
-            self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR, explain="The service's log says more.")
+            self._send(HTTPStatus.INTERNAL_SERVER_ERROR, b"an error in the service itself; its log says more\n")
             return
-        self.send_response(HTTPStatus.OK)
-        self.send_header("Content-Type", CONTENT_TYPE)
-        self.send_header("Content-Length", str(len(page)))
-        if packed:
-            self.send_header("Content-Encoding", "gzip")
+        self._send(HTTPStatus.OK, page, *([("Content-Encoding", "gzip")] if packed else []))
+
+    def _send(self, status: HTTPStatus, body: bytes, *headers: tuple[str, str]) -> None:
+        self.send_response(status)
+        for name, value in (("Content-Type", CONTENT_TYPE), ("Content-Length", str(len(body))), *headers):
+            self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(page)
+        self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name it has in the standard library
         """Scrapes are no news."""
@@ -108,12 +119,13 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     daemon_threads = True
     request_queue_size = MOST_REQUESTS
 
-    def __init__(self, host: str, port: int, page: Page) -> None:
+    def __init__(self, host: str, port: int, page: Page, door: Door) -> None:
         """Listens. Raises OSError."""
         # Whether this is IPv4 or IPv6, and what a name stands for.
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         self.address_family, _, _, _, (address, *_) = found[0]
         self.page = page
+        self.door = door
         self._lock = threading.Lock()
         self._ends: dict[Any, float] = {}
         """When the time of each connection is over."""
@@ -146,16 +158,30 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
             late = [request for request, end in self._ends.items() if now >= end]
         for request in late:
             with suppress(OSError):
-                request.shutdown(socket.SHUT_RDWR)
+                socket.socket.shutdown(request, socket.SHUT_RDWR)  # as it is, without a word of TLS
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that is gone, or that was sent away, is nobody's error."""
 
 
 @contextmanager
-def metrics_endpoint(host: str, port: int, *sources: Callable[[], str]) -> Iterator[int]:
-    """Serves what the sources say while the context is open; gives the port. Raises OSError."""
-    server = _Server(host, port, Page(sources))
+def metrics_endpoint(
+    host: str,
+    port: int,
+    *sources: Callable[[], str],
+    door: Door | None = None,
+    certificates: Watched[Certificates] | None = None,
+) -> Iterator[int]:
+    """Serves what the sources say while the context is open, to whom the door lets in; gives the port.
+
+    Raises OSError.
+    """
+    server = _Server(host, port, Page(sources), door or Door())
+    if certificates:
+        # Hands are shaken when the first byte is read, in the connection's own thread and time.
+        server.socket = renewed_context(certificates).wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
     thread = threading.Thread(target=server.serve_forever, args=(LOOK_SECONDS,), name="metrics", daemon=True)
     thread.start()
     try:
