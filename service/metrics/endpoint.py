@@ -1,7 +1,7 @@
 """The address that Prometheus asks: one page over HTTP, which nobody can make dear.
 
-However many ask and however slowly they read, there are so many threads and no more, each for so many seconds; and
-making the page takes a tenth of the time at the most, as it is handed out again for a while after it was made.
+However many ask and however slowly they read, there are so many threads and no more, each for so many seconds. And
+however often they ask, making the page takes a tenth of the time at the most: beyond that an old one is handed out.
 """
 
 import gzip
@@ -35,8 +35,11 @@ ANSWER_SECONDS = 10.0
 LOOK_SECONDS = 0.1
 """How often to look whose time is over, and whether to end."""
 
-KEPT_FOR = 9
-"""For how many times the time that it took to make a page is handed out again."""
+SHARE = 0.1
+"""Which share of the time goes into pages in the long run, at the most."""
+
+BURST_SECONDS = 0.5
+"""How much may go into pages at once; more than an honest scrape ever takes, so that it gets a new one."""
 
 _BUSY = (
     b"HTTP/1.0 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Type: text/plain\r\n\r\ntoo many scrapes at once\n"
@@ -48,7 +51,6 @@ _log = structlog.get_logger(__name__)
 class _Made:
     plain: bytes
     packed: bytes
-    until: float
 
 
 class Page:
@@ -58,20 +60,21 @@ class Page:
         self._sources = sources
         self._lock = threading.Lock()
         self._made: _Made | None = None
+        self._spent = 0.0
+        """Seconds that went into pages and have not been made up for, as of `_since`."""
+        self._since = time.monotonic()
 
     def read(self, *, packed: bool) -> bytes:
         """The page, in gzip if it is to be packed."""
         with self._lock:
-            if self._made is None or time.monotonic() >= self._made.until:
-                self._made = self._make()
+            began = time.monotonic()
+            self._spent = max(self._spent - SHARE * (began - self._since), 0.0)
+            self._since = began
+            if self._made is None or self._spent < BURST_SECONDS:
+                plain = "".join(source() for source in self._sources).encode()
+                self._made = _Made(plain, gzip.compress(plain, compresslevel=1))
+                self._spent += time.monotonic() - began
             return self._made.packed if packed else self._made.plain
-
-    def _make(self) -> _Made:
-        began = time.monotonic()
-        plain = "".join(source() for source in self._sources).encode()
-        packed = gzip.compress(plain, compresslevel=1)
-        ended = time.monotonic()
-        return _Made(plain, packed, ended + KEPT_FOR * (ended - began))
 
 
 class _Answer(BaseHTTPRequestHandler):

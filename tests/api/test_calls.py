@@ -3,6 +3,7 @@
 import time
 import urllib.request
 from collections.abc import Callable
+from typing import Any
 
 import grpc
 import pytest
@@ -78,7 +79,7 @@ def test_calls_by_how_they_ended(service: Service) -> None:
     for wrong in ("jobs/none", "nonsense"):
         with pytest.raises(grpc.RpcError):
             service.get(wrong)
-    garbage = service.channel.unary_unary(f"/{TRAINING}/GetTrainingJob")
+    garbage: Any = service.channel.unary_unary(f"/{TRAINING}/GetTrainingJob")
     with pytest.raises(grpc.RpcError):
         garbage(b"\xff\xff\xff", timeout=SECONDS)
     eventually(lambda: sum(counts.handled().values()) == 6)
@@ -139,6 +140,7 @@ def test_the_standard_services_count_too(service: Service) -> None:
 def test_what_is_not_served_makes_no_series(service: Service) -> None:
     before = scraped(service).having("grpc_method")
     for path in ("/nobody.Knows/This", f"/{TRAINING}/NorThis"):
+        call: Any = service.channel.unary_unary(path)
         with pytest.raises(grpc.RpcError):
-            service.channel.unary_unary(path)(b"", timeout=SECONDS)
+            call(b"", timeout=SECONDS)
     assert scraped(service).having("grpc_method") == before

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.scrape_cost import Setting, measure
 from service.cluster.workers import CAUSES
 from service.data.datasets import Content, Datasets
 from service.jobs.health import Diagnosed, HealthSampled, LayerHealth, Recovered, Trouble
@@ -293,7 +294,7 @@ def test_of_very_many_jobs_some_are_shown(tmp_path: Path) -> None:
             return [*ended, *at_work]
 
     with closing(JobStore(tmp_path / "jobs.sqlite", spec_text())) as store:
-        shown = Scraped(JobMetrics(Many(store), {}.get, RETENTION).text()).jobs()
+        shown = Scraped(JobMetrics(Many(store), lambda _: None, RETENTION).text()).jobs()
     newest = [job.id for job in ended[: of_jobs.MOST_JOBS - len(at_work)]]
     assert shown == {*newest, *(job.id for job in at_work)}
 
@@ -306,6 +307,21 @@ def test_counters_never_go_back(service: Service) -> None:
         service.jobs.record(job, event)
         seen.append(service.scrape().value("steps_total", job_id=job))
     assert seen == [3, 4, 8]
+
+
+@pytest.mark.parametrize(
+    ("setting", "most"),
+    [
+        (Setting(jobs=1), 300),
+        (Setting(jobs=10), 3_000),
+        (Setting(jobs=1, layers=1_000, workers=500), 800),
+    ],
+    ids=["a job", "ten jobs", "a job that is as large as it gets"],
+)
+def test_the_number_of_series_is_bounded(setting: Setting, most: int) -> None:
+    besides = measure(Setting(jobs=0, rounds=1)).series
+    assert besides <= 1_500
+    assert measure(replace(setting, rounds=1)).series - besides <= most
 
 
 # The service
