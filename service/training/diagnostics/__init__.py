@@ -47,7 +47,7 @@ CHECKS: Mapping[Trouble, Check] = MappingProxyType(
         ),
         Trouble.LEARNING_RATE_TOO_LOW: Check(epochs.learning_rate_too_low, _SMALL),
         Trouble.OVERFITTING: Check(epochs.overfitting, _OF_STEPS),
-        Trouble.CLASS_IMBALANCE: Check(epochs.class_imbalance),
+        Trouble.CLASS_IMBALANCE: Check(epochs.class_imbalance, _SMALL),
         Trouble.UNDERFITTING: Check(epochs.underfitting, _ALL),
         Trouble.PLATEAU: Check(epochs.plateau, _ALL | {Trouble.UNDERFITTING, Trouble.OVERFITTING}),
         Trouble.STRAGGLERS: Check(layers.stragglers),
