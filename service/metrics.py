@@ -19,7 +19,7 @@ from service.jobs.jobs import Jobs
 from service.models import usage
 from service.models.loaded import LoadedModels
 from service.models.usage import Usage
-from service.training.timing import BUCKETS, PHASES, Timing
+from service.training.timing import NOW_AND_THEN, PHASES, Timing
 
 JOB = ("job_id",)
 """The label of a job's series. Prometheus itself puts `job` on everything, for the scrape's target."""
@@ -64,9 +64,10 @@ class JobMetrics(Collector):
         )
         for job, _ in shown:
             if timing := self._timing(job.id):
-                for phase in PHASES:
+                for phase in (*PHASES, *NOW_AND_THEN):
+                    histogram = timing.phases[phase]
                     family.add_metric(
-                        (job.id, phase), _cumulative(timing.counts[phase], BUCKETS), timing.seconds[phase]
+                        (job.id, phase), _cumulative(histogram.counts, histogram.bounds), histogram.seconds
                     )
         return family
 

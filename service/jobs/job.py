@@ -204,6 +204,8 @@ class Progress:
     workers: int = 0
     shared_memory_workers: int = 0
     learning_rate: float | None = None
+    health: HealthSampled | None = None
+    """The newest look at the layers, of which only some become events; None before a trainer's first."""
 
 
 MOST_LOOKS, MOST_EPOCHS = 5, 10

@@ -16,7 +16,7 @@ from service.jobs.jobs import Jobs
 from service.jobs.store import JobStore
 from service.metrics import JobMetrics, PredictionMetrics, metrics_endpoint
 from service.models.usage import Usage
-from service.training.timing import BUCKETS, PHASES, Timing
+from service.training.timing import BUCKETS, NOW_AND_THEN, PHASES, Timing
 from service.wire.job import spec_text
 from tests.unit.service.examples import SPEC
 from tests.unit.service.stories import FAILED, SUCCEEDED, WAITING
@@ -176,7 +176,8 @@ def test_time_by_phase(fleet: Fleet) -> None:
     assert buckets == sorted(buckets, key=lambda count: count or 0)
     assert buckets[-1] == scraped.value(f"{name}_count", job_id=job, phase="gather") == 3
     assert scraped.value(f"{name}_sum", job_id=job, phase="gather") == pytest.approx(timing.seconds["gather"])
-    assert [scraped.value(f"{name}_count", job_id=job, phase=phase) for phase in PHASES] == [3, 0, 0, 0, 0]
+    counted = {phase: scraped.value(f"{name}_count", job_id=job, phase=phase) for phase in (*PHASES, *NOW_AND_THEN)}
+    assert counted == {**dict.fromkeys(PHASES, 0), **dict.fromkeys(NOW_AND_THEN, 0), "gather": 3}
 
 
 def test_a_jobs_series_vanish_with_it(fleet: Fleet) -> None:

@@ -28,6 +28,7 @@ from service.training.checkpoints import Checkpoints
 from service.training.optimizers import Adam, Sgd
 from service.training.outbox import Outbox
 from service.training.state import Diverged
+from service.training.timing import PHASES
 from service.training.trainer import MOST_ATTEMPTS, Policy, Stopped, Trainer, WorkersLost
 from tests.unit.service.examples import DATA, INPUTS, SPEC, TARGETS, spec, task
 from tests.unit.service.full_disk import largest_file
@@ -375,6 +376,9 @@ def test_time_is_counted_by_phase(tmp_path: Path) -> None:
         SPEC, task(), LocalWorkers(task(), DATA, 2), Checkpoints(tmp_path), ALWAYS, Outbox(), threading.Event()
     )
     trainer.train()
-    counted = {phase: sum(counts) for phase, counts in trainer.timing.counts.items()}
-    assert counted == {"gather": 12, "average": 12, "optimizer": 12, "validate": 3, "checkpoint": 11}
-    assert all(seconds > 0 for seconds in trainer.timing.seconds.values())
+    timing = trainer.timing
+    counted = {phase: sum(histogram.counts) for phase, histogram in timing.phases.items()}
+    assert counted == {**dict.fromkeys(PHASES, 12), "validate": 3, "checkpoint": 11}
+    assert sum(timing.steps.counts) == 12
+    assert {phase for phase, seconds in timing.seconds.items() if seconds <= 0} == {"split", "gather"}  # no cluster
+    assert sum(timing.seconds[phase] for phase in PHASES) == pytest.approx(timing.steps.seconds)
