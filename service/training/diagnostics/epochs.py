@@ -57,7 +57,7 @@ SLOW_FALL, FAST_FALL = 0.05, 0.1
 (Smith 2018, "A disciplined approach to neural network hyper-parameters", finds rates by where it falls fastest)."""
 
 RARE, FREQUENT = 0.55, 0.7
-"""F1 as a part of the accuracy: about 1 with classes of equal size, and 0.55 when one of two has 82 % of the rows and is
+"""F1 as a part of the accuracy: about 1 with classes of equal size, 0.55 where one of two has 82 % of the rows and is
 told of all."""
 RIGHT, BINARY_RIGHT = 0.6, 0.7
 """The accuracy from which on this can't come about with classes of equal size. F1 of yes alone needs more."""

@@ -16,7 +16,7 @@ FIRST_STEP = 10
 
 VANISHED, BACK = 100.0, 30.0
 """A layer's gradient is so many times shorter than one behind it. With sigmoids, whose slope is 1/4 at the most, it is
-10, 40 and 700 times shorter over 2, 3 and 5 layers of 32 units on the digits of scikit-learn, and 1 with as many of relu
+10, 40 and 700 times shorter over 2, 3 and 5 layers of 32 units on scikit-learn's digits, and 1 with as many of relu
 (Hochreiter 1991; Glorot and Bengio 2010, section 4)."""
 VANISHED_TO_NOTHING = 1e6
 """So many times shorter, whatever an optimizer that divides by the gradient's own size still makes of it."""

@@ -24,12 +24,13 @@ class Plan:
 
     spec: JobSpec
     data: Data
+    rows: int
 
 
 def plan(data: Data, layers: tuple[Layer, ...], **changes: object) -> Plan:
     """A job of 30 epochs by plain gradient descent, with some fields changed."""
     shown = {"optimizer": Sgd(), "learning_rate": 0.1, "epochs": 30, "batch_size": 32, "shards": 2, "workers": 2}
-    return Plan(spec(**{**shown, "layers": layers, **changes}), data)
+    return Plan(spec(**{**shown, "layers": layers, **changes}), data, len(np.asarray(data.targets)))
 
 
 def groups(
@@ -86,7 +87,7 @@ def of(ill: Plan, **mended: object) -> Case:
     """The healthy job is the ill one with some fields of its specification changed, or with other data."""
     data = mended.pop("data", ill.data)
     assert isinstance(data, Data)
-    return Case(ill, Plan(replace(ill.spec, **mended), data))  # type: ignore[arg-type]
+    return Case(ill, Plan(replace(ill.spec, **mended), data, ill.rows))  # type: ignore[arg-type]
 
 
 CASES: Mapping[Trouble, Case] = {

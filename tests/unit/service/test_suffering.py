@@ -1,0 +1,56 @@
+"""Every trouble on a job that has it, really trained: it alone is told, and nothing of a healthy job of the same kind."""
+
+from pathlib import Path
+
+import pytest
+
+from service.cluster.local_workers import LocalWorkers
+from service.jobs.health import Diagnosed, Trouble
+from service.jobs.job import Event, Failed, Starting, StateChanged, Succeeded, advance, is_no_news
+from service.training.checkpoints import Checkpoints
+from service.training.diagnostics import told
+from service.training.state import Diverged
+from service.training.trainer import Trainer
+from tests.unit.service.examples import NOON, job
+from tests.unit.service.suffering import CASES, FEATURES, Plan
+from tests.unit.service.training_run import NEVER, Run, in_memory
+from worker.network import Network
+from worker.task import Task
+
+
+def trained(plan: Plan) -> list[Event]:
+    """What a job's trainer tells, and how it ends."""
+    of = plan.spec
+    network = Network(of.layers, (FEATURES,))
+    assert of.loss is not None
+    task = Task(network, of.loss, of.shards_of(plan.rows))
+    with in_memory() as directory:
+        run = Run(Path(directory), NEVER, of, plan.data)
+        workers = LocalWorkers(task, plan.data, of.workers, of.precision.dtype)
+        trainer = Trainer(of, task, workers, Checkpoints(Path(directory), of.keep_last), NEVER, run.outbox, run.stop)
+        try:
+            _, epoch = trainer.train()
+        except Diverged as error:
+            return [*run.events, StateChanged(Failed("TRAINING_DIVERGED", str(error)))]
+    losses = (epoch.training_loss, epoch.training_accuracy, epoch.validation_loss, epoch.validation_accuracy)
+    end = Succeeded("", *losses, duration_seconds=1.0, epoch=epoch.epoch, confusion=trainer.confusion)
+    return [*run.events, StateChanged(end)]
+
+
+def diagnosed(plan: Plan) -> list[Diagnosed]:
+    """All that is said to be wrong with a job, from its beginning to its end."""
+    made, found = job(StateChanged(Starting()), of=plan.spec, rows=plan.rows), []
+    for event in trained(plan):
+        if not is_no_news(made, event):
+            for each in told(made, event):
+                made = advance(made, each, NOON)
+                found += [each] if isinstance(each, Diagnosed) else []
+    return found
+
+
+@pytest.mark.parametrize("trouble", CASES)
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning", "ignore:invalid value:RuntimeWarning")
+def test_a_job_that_suffers_is_told_from_one_that_does_not(trouble: Trouble) -> None:
+    case = CASES[trouble]
+    assert {each.diagnosis.trouble for each in diagnosed(case.ill)} == {trouble}
+    assert diagnosed(case.well) == []
