@@ -17,8 +17,9 @@ import numpy.typing as npt
 from worker.arrays import Array, Shape
 from worker.feedback import CreditAssignment, draw_feedback, feedback_shapes
 from worker.initializers import initialize
-from worker.layers import Backward, Context, Draw, Layer, Leaf, Observer, Parameter, Params, leaves
+from worker.layers import Backward, Context, Draw, Layer, Observer, Parameter, Params, leaves
 from worker.layers.stack import shapes
+from worker.outlook import Outlook, outlooks
 from worker.seeds import Purpose, generator
 from worker.tables import Collector, TableGradient, TableRoom
 
@@ -115,9 +116,9 @@ class Network:
         return tuple(slots)
 
     @cached_property
-    def leaves(self) -> tuple[Leaf, ...]:
-        """The layers that have none inside, those within blocks in the place of these."""
-        return tuple(leaves(self.layers, self.input_shape))
+    def outlooks(self) -> Mapping[tuple[int, ...], Outlook]:
+        """What a look sees, in order and by path, of the layers that have none inside; those within blocks too."""
+        return outlooks(leaves(self.layers, self.input_shape))
 
     @property
     def output_shape(self) -> Shape:

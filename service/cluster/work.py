@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import ActorUnavailableError, ObjectLostError, RayActorError, RayError
+from ray.exceptions import ObjectLostError, RayActorError, RayError
 
 from service.cluster.members import Member
 from service.cluster.workers import Cause, Computed
@@ -77,8 +77,8 @@ class Spending:
 
 def why_lost(error: Exception) -> tuple[str, Cause]:
     """The reason and the cause of a loss that showed in an error."""
-    if isinstance(error, ActorUnavailableError | ObjectLostError):
-        return "it can't be reached, or its answer was lost on the way", "unreachable"
+    if isinstance(error, ObjectLostError):
+        return "its answer was lost on the way", "unreachable"
     return "its process ended", "process_ended"
 
 

@@ -15,8 +15,8 @@ from worker.blocks import Block
 Cause: TypeAlias = Literal["process_ended", "too_slow", "not_joined", "unreachable"]
 
 CAUSES: tuple[Cause, ...] = get_args(Cause)
-"""Why a worker can be lost: its process ended; it took too long to answer, or to join; it can't be reached, or what it
-answered was lost on the way."""
+"""Why a worker can be lost: its process ended, or its machine; it took too long to answer, or to join; its answer was
+lost on the way."""
 
 
 @dataclass(frozen=True)

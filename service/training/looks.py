@@ -40,15 +40,15 @@ class Looks:
         update()
         layers = tuple(
             LayerHealth(
-                self._name(leaf),
-                KINDS[type(leaf.layer)],
+                self._name(outlook.leaf),
+                KINDS[type(outlook.leaf.layer)],
                 seen.mean,
                 seen.deviation,
                 *own.figures(params),
                 seen.dead_ratio,
                 seen.saturated_ratio,
             )
-            for leaf, seen, own in zip(self.network.leaves, outputs, before, strict=True)
+            for outlook, seen, own in zip(self.network.outlooks.values(), outputs, before, strict=True)
             if seen is not None
         )
         numbers = [gradient, *(n for layer in layers for n in astuple(layer) if isinstance(n, float))]
@@ -62,10 +62,10 @@ class Looks:
         return [
             [
                 slot
-                for slot in map(slots.__getitem__, leaf.parameters)
+                for slot in map(slots.__getitem__, outlook.leaf.parameters)
                 if slot.size and not (slot.parameter.kept or network.traits_of(slot.layer).frozen)
             ]
-            for leaf in network.leaves
+            for outlook in network.outlooks.values()
         ]
 
     def _before(self, slots: list[Slot], params: Array, mean: Mean) -> "_Before":

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.cluster.local_workers import LocalWorkers
+from service.jobs.health import HealthSampled
 from service.jobs.job import (
     CheckpointSaved,
     EpochCompleted,
@@ -57,7 +58,7 @@ from worker.task import Data
 def test_what_a_run_reports(tmp_path: Path) -> None:
     run = Run(tmp_path)
     assert run.train() == BITS
-    assert run.events == [StateChanged(Running()), *run.of_kind(EpochCompleted)]
+    assert run.events == [StateChanged(Running()), *run.of_kind(EpochCompleted, HealthSampled)]
     assert [(epoch.epoch, epoch.step) for epoch in run.epochs] == [(1, 4), (2, 8), (3, 12)]
     assert [p.step for p in run.progress] == list(range(1, STEPS + 1))
     assert {(p.workers, p.shared_memory_workers) for p in run.progress} == {(SPEC.workers, 0)}
@@ -164,7 +165,9 @@ def test_a_lost_worker_is_reported_and_comes_back_at_a_later_step(tmp_path: Path
 def test_when_all_are_lost_the_job_waits_and_goes_on(call: int, step: int, tmp_path: Path) -> None:
     run = Run(tmp_path)
     assert run.train(UnreliableWorkers(task(), DATA, 2, {call: [0, 1]})) == BITS
-    first, *others, back, again, joined, joined_too = [e for e in run.events if not isinstance(e, EpochCompleted)]
+    first, *others, back, again, joined, joined_too = [
+        e for e in run.events if not isinstance(e, EpochCompleted | HealthSampled)
+    ]
     assert (first, others) == (
         StateChanged(Running()),
         [WorkerLost(1, step, REASON), WorkerLost(0, step, REASON)],
