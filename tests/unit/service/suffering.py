@@ -25,6 +25,8 @@ class Plan:
     spec: JobSpec
     data: Data
     rows: int
+    slow: float = 1.0
+    """How many times as long as the other the second worker takes."""
 
 
 def plan(data: Data, layers: tuple[Layer, ...], **changes: object) -> Plan:
@@ -91,14 +93,14 @@ def of(ill: Plan, **mended: object) -> Case:
 
 
 CASES: Mapping[Trouble, Case] = {
-    Trouble.VANISHING_GRADIENT: of(plan(EASY, deep(Sigmoid(), GLOROT)), layers=deep(RELU, HE)),
+    Trouble.VANISHING_GRADIENT: of(plan(EASY, deep(Sigmoid(), GLOROT), epochs=12), layers=deep(RELU, HE)),
     Trouble.EXPLODING_GRADIENT: of(
-        plan(EASY, deep(LeakyReLU(0.9), HE, depth=16), learning_rate=1e-6),
+        plan(EASY, deep(LeakyReLU(0.9), HE, depth=16), learning_rate=1e-6, epochs=12),
         layers=deep(LeakyReLU(0.9), Initializer.ORTHOGONAL, depth=16),
         learning_rate=0.01,
     ),
-    Trouble.DEAD_UNITS: of(plan(groups(shift=3), shallow(RELU), learning_rate=1.0), learning_rate=0.03),
-    Trouble.SATURATION: of(plan(groups(scale=30), shallow(Tanh()), learning_rate=0.01), data=EASY),
+    Trouble.DEAD_UNITS: of(plan(groups(shift=3), shallow(RELU), learning_rate=1.0, epochs=12), learning_rate=0.03),
+    Trouble.SATURATION: of(plan(groups(scale=30), shallow(Tanh()), learning_rate=0.01, epochs=12), data=EASY),
     Trouble.LEARNING_RATE_TOO_HIGH: of(plan(MIXED, shallow(Tanh()), learning_rate=5.0), learning_rate=0.1),
     Trouble.LEARNING_RATE_TOO_LOW: of(plan(EASY, shallow(RELU), learning_rate=1e-6), learning_rate=0.1),
     Trouble.OVERFITTING: of(plan(noise(80), shallow(RELU, 128), optimizer=Adam(), learning_rate=0.01), data=groups(80)),
@@ -119,5 +121,8 @@ CASES: Mapping[Trouble, Case] = {
     ),
     Trouble.CLASS_IMBALANCE: of(
         plan(groups(640, apart=0.3, weights=(90, 3, 3, 3)), shallow(RELU), learning_rate=0.05), data=groups(640)
+    ),
+    Trouble.STRAGGLERS: Case(
+        replace(plan(EASY, shallow(RELU), epochs=12), slow=3.0), replace(plan(EASY, shallow(RELU), epochs=12), slow=1.2)
     ),
 }

@@ -1,12 +1,16 @@
-"""Every trouble on a job that has it, really trained: it alone is told, and nothing of a healthy job of the same kind."""
+"""Every trouble on a job that has it, really trained: it alone is told, and nothing of a healthy job of that kind."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from service.cluster.local_workers import LocalWorkers
+from service.cluster.workers import Computed, Spent
 from service.jobs.health import Diagnosed, Trouble
 from service.jobs.job import Event, Failed, Starting, StateChanged, Succeeded, advance, is_no_news
+from service.jobs.spec import OnDivergence
 from service.training.checkpoints import Checkpoints
 from service.training.diagnostics import told
 from service.training.state import Diverged
@@ -18,6 +22,21 @@ from worker.network import Network
 from worker.task import Task
 
 
+class Uneven(LocalWorkers):
+    """Two workers, of which one takes `slow` times as long for its shards as the other."""
+
+    slow: float = 1.0
+
+    def spent(self) -> Spent:
+        times = self.slow
+        computed = [
+            Computed(worker, (1, times)[worker] * each.forward, (1, times)[worker] * each.backward, each.shards)
+            for each in super().spent().computed
+            for worker in (0, 1)
+        ]
+        return Spent(computed=computed)
+
+
 def trained(plan: Plan) -> list[Event]:
     """What a job's trainer tells, and how it ends."""
     of = plan.spec
@@ -26,7 +45,8 @@ def trained(plan: Plan) -> list[Event]:
     task = Task(network, of.loss, of.shards_of(plan.rows))
     with in_memory() as directory:
         run = Run(Path(directory), NEVER, of, plan.data)
-        workers = LocalWorkers(task, plan.data, of.workers, of.precision.dtype)
+        workers = Uneven(task, plan.data, of.workers, of.precision.dtype)
+        workers.slow = plan.slow
         trainer = Trainer(of, task, workers, Checkpoints(Path(directory), of.keep_last), NEVER, run.outbox, run.stop)
         try:
             _, epoch = trainer.train()
@@ -48,9 +68,24 @@ def diagnosed(plan: Plan) -> list[Diagnosed]:
     return found
 
 
+FAILS: dict[str, Any] = {"on_divergence": OnDivergence.FAIL, "learning_rate": 4.0}
+
+
 @pytest.mark.parametrize("trouble", CASES)
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning", "ignore:invalid value:RuntimeWarning")
 def test_a_job_that_suffers_is_told_from_one_that_does_not(trouble: Trouble) -> None:
     case = CASES[trouble]
     assert {each.diagnosis.trouble for each in diagnosed(case.ill)} == {trouble}
     assert diagnosed(case.well) == []
+
+
+def test_every_trouble_has_its_case() -> None:
+    assert set(CASES) == set(Trouble)
+
+
+def test_a_job_that_fails_of_its_divergence_is_told_so_at_its_end() -> None:
+    failing = replace(CASES[Trouble.DIVERGENCE].ill, spec=replace(CASES[Trouble.DIVERGENCE].ill.spec, **FAILS))
+    newest = diagnosed(failing)[-1].diagnosis
+    assert newest.trouble is Trouble.DIVERGENCE
+    assert "is NaN or infinite in step" in newest.evidence
+    assert newest.step > 0
