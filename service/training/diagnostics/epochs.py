@@ -109,7 +109,9 @@ def overfitting(job: Job, held: Diagnosis | None) -> Findings:
     visible = known or min(losses) - lowest >= VISIBLE * began
     falls = newest.training_loss < min(best.training_loss, losses[-1])
     trained = [epoch.training_loss for epoch in job.past.epochs]
-    steady = known or _rises(trained) <= len(trained) / 3
+    steady = known or (
+        _rises(trained) <= len(trained) / 3 and max(update_ratios(job).values(), default=0) < LARGE_UPDATE
+    )
     if not (shows(rises, OVERFITTED, REFITTED, held=known) and visible and falls and steady):
         return []
     evidence = (
@@ -164,7 +166,7 @@ def learning_rate_too_high(job: Job, held: Diagnosis | None) -> Findings:
     good = [_is_good(job, epoch) for epoch in epochs[-FEWEST_EPOCHS:]]
     if (all(good) if known else any(good)) or not (jumps or stays):
         return []
-    how = f"goes up and down by {percent(roughness)}" if roughness >= CALM else "doesn't fall"
+    how = f"goes up and down by {percent(roughness)}" if jumps else "doesn't fall"
     evidence = (
         f"the training loss {how} ({loss(min(losses))} to {loss(max(losses))} in epochs {epochs[0].epoch} to "
         f"{epochs[-1].epoch}), and a step changes {layer} by {percent(update)} of its length; 0.1% is usual"

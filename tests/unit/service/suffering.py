@@ -63,7 +63,7 @@ def curve(of: Callable[[Array], Array], rows: int = 320) -> Data:
     return Data(inputs.astype(np.float32), of(inputs)[:, np.newaxis].astype(np.float32))
 
 
-def deep(activation: Layer, initializer: Initializer, depth: int = 8, width: int = 16) -> tuple[Layer, ...]:
+def deep(activation: Layer, initializer: Initializer, depth: int = 8, width: int = 24) -> tuple[Layer, ...]:
     hidden = [each for _ in range(depth) for each in (Dense(width, initializer), activation)]
     return (*hidden, Dense(CLASSES))
 
@@ -99,7 +99,9 @@ CASES: Mapping[Trouble, Case] = {
         layers=deep(LeakyReLU(0.9), Initializer.ORTHOGONAL, depth=16),
         learning_rate=0.01,
     ),
-    Trouble.DEAD_UNITS: of(plan(groups(shift=3), shallow(RELU), learning_rate=1.0, epochs=12), learning_rate=0.03),
+    Trouble.DEAD_UNITS: of(
+        plan(groups(shift=3), shallow(RELU), learning_rate=1.0, epochs=12), data=EASY, learning_rate=0.1
+    ),
     Trouble.SATURATION: of(plan(groups(scale=30), shallow(Tanh()), learning_rate=0.01, epochs=12), data=EASY),
     Trouble.LEARNING_RATE_TOO_HIGH: of(plan(MIXED, shallow(Tanh()), learning_rate=5.0), learning_rate=0.1),
     Trouble.LEARNING_RATE_TOO_LOW: of(plan(EASY, shallow(RELU), learning_rate=1e-6), learning_rate=0.1),
