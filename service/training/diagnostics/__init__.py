@@ -40,14 +40,14 @@ CHECKS: Mapping[Trouble, Check] = MappingProxyType(
         Trouble.DIVERGENCE: Check(epochs.divergence),
         Trouble.EXPLODING_GRADIENT: Check(layers.exploding_gradient, worse=10.0),
         Trouble.DEAD_UNITS: Check(layers.dead_units),
-        Trouble.SATURATION: Check(layers.saturation),
+        Trouble.SATURATION: Check(layers.saturation, frozenset({Trouble.LEARNING_RATE_TOO_HIGH})),
         Trouble.VANISHING_GRADIENT: Check(layers.vanishing_gradient, _OF_LAYERS, worse=10.0),
         Trouble.LEARNING_RATE_TOO_HIGH: Check(
             epochs.learning_rate_too_high, frozenset({Trouble.EXPLODING_GRADIENT, Trouble.DIVERGENCE})
         ),
-        Trouble.LEARNING_RATE_TOO_LOW: Check(epochs.learning_rate_too_low, _SMALL),
+        Trouble.LEARNING_RATE_TOO_LOW: Check(epochs.learning_rate_too_low, _SMALL | {Trouble.EXPLODING_GRADIENT}),
         Trouble.OVERFITTING: Check(epochs.overfitting, _OF_STEPS),
-        Trouble.CLASS_IMBALANCE: Check(epochs.class_imbalance),
+        Trouble.CLASS_IMBALANCE: Check(epochs.class_imbalance, _SMALL),
         Trouble.UNDERFITTING: Check(epochs.underfitting, _ALL),
         Trouble.PLATEAU: Check(epochs.plateau, _ALL | {Trouble.UNDERFITTING, Trouble.OVERFITTING}),
         Trouble.STRAGGLERS: Check(layers.stragglers),

@@ -4,8 +4,10 @@ A loss means something beside others of the same job alone, so "large" and "smal
 episodes take the place of rows there is no such loss, and nothing is told.
 """
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
+from statistics import median
 
 from service.jobs.health import Diagnosis
 from service.jobs.job import MOST_EPOCHS, EpochCompleted, Failed, Job, RolledBack, Succeeded
@@ -22,10 +24,10 @@ LOST, REGAINED = 10.0, 2.0
 WORSE = 2.0
 """Or so many times the first epoch's."""
 
-OVERFITTED, REFITTED = 0.1, 0.05
+OVERFITTED, REFITTED = 0.2, 0.1
 """By this part of its lowest the validation loss has risen, for as long as FEWEST_EPOCHS. Validation losses go up and
 down by less, and the first rise isn't always the last (Prechelt 1998, "Early Stopping - But When?")."""
-VISIBLE = 0.02
+VISIBLE = 0.05
 """The least rise, as a part of the first epoch's validation loss: near 0 small numbers differ by large factors."""
 
 FLAT, FALLING = 0.01, 0.02
@@ -40,7 +42,7 @@ FULL_RATE = 0.1
 """A schedule that has come down to this part of the rate means the loss to stop falling."""
 
 JUMPS, CALM = 0.1, 0.05
-"""The mean change of the loss from epoch to epoch, up or down, as a part of it."""
+"""How far the loss goes up, and down again, from epoch to epoch in the mean, as a part of it."""
 LARGE_UPDATE = 0.1
 """An update of this part of the parameters replaces them every ten steps: a hundred times the customary 1e-3 (Karpathy,
 notes of Stanford's CS231n)."""
@@ -54,9 +56,10 @@ SLOW_FALL, FAST_FALL = 0.05, 0.1
 """And the loss fell by no more than this part of the first epoch's: had the rate been right, most of it would be gone
 (Smith 2018, "A disciplined approach to neural network hyper-parameters", finds rates by where it falls fastest)."""
 
-RARE, FREQUENT = 0.6, 0.75
-"""F1 as a part of the accuracy. With classes of equal size they are about the same."""
-HALF_RIGHT, BINARY_RIGHT = 0.5, 0.7
+RARE, FREQUENT = 0.55, 0.7
+"""F1 as a part of the accuracy: about 1 with classes of equal size, 0.55 where one of two has 82 % of the rows and is
+told of all."""
+RIGHT, BINARY_RIGHT = 0.6, 0.7
 """The accuracy from which on this can't come about with classes of equal size. F1 of yes alone needs more."""
 FEWEST_ROWS = 5
 """Of fewer held-out rows of a class it is no wonder that none is told."""
@@ -84,7 +87,7 @@ def divergence(job: Job, held: Diagnosis | None) -> Findings:
         f"{number(ratio(newest.training_loss, lowest.training_loss))} times its lowest, which was "
         f"{loss(lowest.training_loss)} after epoch {lowest.epoch}"
     )
-    return [Finding(min(factors), evidence, _SMALLER_STEPS)]
+    return [Finding(1 + math.log10(max(min(factors), 1.0)), evidence, _SMALLER_STEPS)]
 
 
 def failure(job: Job, failed: Failed) -> Findings:
@@ -105,7 +108,11 @@ def overfitting(job: Job, held: Diagnosis | None) -> Findings:
     rises = [ratio(each - lowest, lowest) if each >= lowest > 0 else 0.0 for each in losses]
     visible = known or min(losses) - lowest >= VISIBLE * began
     falls = newest.training_loss < min(best.training_loss, losses[-1])
-    if not (shows(rises, OVERFITTED, REFITTED, held=known) and visible and falls):
+    trained = [epoch.training_loss for epoch in job.past.epochs]
+    steady = known or (
+        _rises(trained) <= len(trained) / 3 and max(update_ratios(job).values(), default=0) < LARGE_UPDATE
+    )
+    if not (shows(rises, OVERFITTED, REFITTED, held=known) and visible and falls and steady):
         return []
     evidence = (
         f"the validation loss rose from {loss(lowest)} after epoch {best.epoch} to {loss(losses[-1])} after epoch "
@@ -120,7 +127,7 @@ def underfitting(job: Job, held: Diagnosis | None) -> Findings:
     """The loss no longer falls, and the training rows are learned badly."""
     if (flat := _flat(job, held)) is None:
         return None
-    if not flat or not _is_poor(job):
+    if not flat or not _is_poor(job, job.past.epochs[-1]):
         return []
     advice = (
         "Use a larger network or other features, less dropout and decay, and another learning rate; "
@@ -133,7 +140,7 @@ def plateau(job: Job, held: Diagnosis | None) -> Findings:
     """The loss no longer falls, at a level that leaves something to be wished for."""
     if (flat := _flat(job, held)) is None:
         return None
-    if not flat or _is_poor(job) or _is_good(job):
+    if not flat or _is_poor(job, job.past.epochs[-1]) or _is_good(job, job.past.epochs[-1]):
         return []
     advice = (
         "Lower the learning rate (a schedule such as cosine_decay or reduce_on_plateau does it), or raise it if "
@@ -144,30 +151,31 @@ def plateau(job: Job, held: Diagnosis | None) -> Findings:
 
 def learning_rate_too_high(job: Job, held: Diagnosis | None) -> Findings:
     """The loss jumps about, or doesn't fall while the parameters are replaced every few steps."""
-    epochs, first, updates = job.past.epochs, job.past.first, update_ratios(job)
-    if first is None or len(epochs) < FEWEST_EPOCHS or not updates or looks_of(job) is None or job.spec.environment:
+    epochs, updates, known = job.past.epochs, update_ratios(job), held is not None
+    if len(epochs) < FEWEST_EPOCHS or not updates or looks_of(job) is None or job.spec.environment:
         return None
-    known = held is not None
     layer, update = max(updates.items(), key=lambda item: item[1])
     losses = [epoch.training_loss for epoch in epochs]
     roughness = _roughness(losses)
-    is_learned = _is_good(job) or losses[-1] <= GOOD_LOSS * first.training_loss
-    jumps = len(losses) > FEWEST_EPOCHS and shows([roughness], JUMPS, CALM, held=known) and _rises(losses) > 1
-    stays = losses[-1] > (1 - SLOW_FALL) * losses[-FEWEST_EPOCHS]
-    large = shows([update], LARGE_UPDATE, LARGE_UPDATE / 2, held=known)
-    if is_learned or not ((jumps and update >= BRISK_UPDATE) or (stays and large)):
+    rough = len(losses) > FEWEST_EPOCHS and _rises(losses) > 1 and roughness >= JUMPS
+    jumps = rough and update >= BRISK_UPDATE
+    stays = update >= LARGE_UPDATE and losses[-1] > (1 - SLOW_FALL) * losses[-FEWEST_EPOCHS]
+    if known:
+        jumps = roughness >= CALM and update >= BRISK_UPDATE / 2
+        stays = stays or (update >= LARGE_UPDATE / 2 and losses[-1] > (1 - FAST_FALL) * losses[-FEWEST_EPOCHS])
+    good = [_is_good(job, epoch) for epoch in epochs[-FEWEST_EPOCHS:]]
+    if (all(good) if known else any(good)) or not (jumps or stays):
         return []
-    span = f"epochs {epochs[0].epoch} to {epochs[-1].epoch}"
-    how = f"jumps by {percent(roughness)} from epoch to epoch" if jumps else "doesn't fall"
+    how = f"goes up and down by {percent(roughness)}" if jumps else "doesn't fall"
     evidence = (
-        f"the training loss {how} ({loss(min(losses))} to {loss(max(losses))} in {span}), "
-        f"and a step changes {layer} by {percent(update)} of its length; 0.1% is usual"
+        f"the training loss {how} ({loss(min(losses))} to {loss(max(losses))} in epochs {epochs[0].epoch} to "
+        f"{epochs[-1].epoch}), and a step changes {layer} by {percent(update)} of its length; 0.1% is usual"
     )
-    rate = number(job.spec.learning_rate)
+    rate = job.spec.learning_rate
     advice = (
-        f"Lower the learning rate from {rate} to {number(job.spec.learning_rate / 10)} and see, or begin with a warm-up"
+        f"Lower the learning rate from {number(rate)}, to {number(rate / 10)} to begin with, or start with a warm-up"
     )
-    return [Finding(max(roughness / JUMPS, update / LARGE_UPDATE), evidence, advice, layer)]
+    return [Finding(max(roughness / JUMPS, update / LARGE_UPDATE), evidence, advice)]
 
 
 def learning_rate_too_low(job: Job, held: Diagnosis | None) -> Findings:
@@ -183,7 +191,7 @@ def learning_rate_too_low(job: Job, held: Diagnosis | None) -> Findings:
     small = update < margin * SMALL_UPDATE or update * job.total_steps < margin * FARTHEST
     fallen = 1 - ratio(epochs[-1].training_loss, first.training_loss)
     slow = fallen < (FAST_FALL if known else SLOW_FALL)
-    if update == 0 or not small or not slow or _is_good(job):
+    if update == 0 or not small or not slow or _is_good(job, epochs[-1]):
         return []
     evidence = (
         f"a step changes {layer} by {percent(update)} of its length, and the other layers by less; 0.1% is usual. "
@@ -205,7 +213,7 @@ def class_imbalance(job: Job, held: Diagnosis | None) -> Findings:
     known = [(f1, accuracy) for f1, accuracy in pairs if f1 is not None and accuracy]
     if len(known) < FEWEST_EPOCHS:
         return None
-    right = BINARY_RIGHT if isinstance(job.spec.loss, BinaryCrossEntropy) else HALF_RIGHT
+    right = BINARY_RIGHT if isinstance(job.spec.loss, BinaryCrossEntropy) else RIGHT
     missing = [1 - f1 / accuracy if accuracy >= right else 0.0 for f1, accuracy in known]
     if not shows(missing, 1 - RARE, 1 - FREQUENT, held=held is not None):
         return []
@@ -221,7 +229,7 @@ def never_told(succeeded: Succeeded) -> Findings:
     """The classes that the finished model tells of no held-out row, though some are theirs."""
     rows = succeeded.confusion
     total = sum(map(sum, rows))
-    if not total or sum(row[index] for index, row in enumerate(rows)) < HALF_RIGHT * total:
+    if not total or sum(row[index] for index, row in enumerate(rows)) < RIGHT * total:
         return []
     never = [
         (sum(row), index)
@@ -249,7 +257,7 @@ def _undone(job: Job, back: RolledBack) -> Finding:
         f"It goes on with a learning rate of {number(back.learning_rate)}; if it has to go back again, begin with such "
         f"a rate, clip the gradient (regularization.clip_norm), or scale the inputs to about unit size"
     )
-    return Finding(ratio(job.spec.learning_rate, back.learning_rate), evidence, advice)
+    return Finding(100 * ratio(job.spec.learning_rate, back.learning_rate), evidence, advice)  # beyond any growth
 
 
 def _evidence(job: Job, reason: str) -> str:
@@ -298,17 +306,17 @@ def _level(job: Job) -> str:
     return f"{percent(ratio(epoch.training_loss, first.training_loss))} of the first epoch's loss is left"
 
 
-def _is_poor(job: Job) -> bool:
-    return not _reaches(job, POOR, POOR_R2, POOR_LOSS)
+def _is_poor(job: Job, epoch: EpochCompleted) -> bool:
+    return not _reaches(job, epoch, POOR, POOR_R2, POOR_LOSS)
 
 
-def _is_good(job: Job) -> bool:
-    return _reaches(job, GOOD, GOOD, GOOD_LOSS)
+def _is_good(job: Job, epoch: EpochCompleted) -> bool:
+    return _reaches(job, epoch, GOOD, GOOD, GOOD_LOSS)
 
 
-def _reaches(job: Job, accuracy: float, r2: float, left: float) -> bool:
-    """Whether the newest epoch is as good as a bound: by its accuracy, or else R2, or else what is left of the loss."""
-    epoch, first = job.past.epochs[-1], job.past.first
+def _reaches(job: Job, epoch: EpochCompleted, accuracy: float, r2: float, left: float) -> bool:
+    """Whether an epoch is as good as a bound: by its accuracy, or else R2, or else what is left of the loss."""
+    first = job.past.first
     if epoch.training_accuracy is not None:
         return epoch.training_accuracy >= accuracy
     if "r2" in epoch.validation_scores:
@@ -321,9 +329,9 @@ def _at_full_rate(job: Job) -> bool:
 
 
 def _roughness(losses: Sequence[float]) -> float:
-    """The mean change from one to the next, beside their mean."""
-    changes = [abs(b - a) for a, b in pairwise(losses)]
-    return ratio(mean(changes), max(mean(losses), 0.0)) if changes else 0.0
+    """How far losses go up on the way, and down again, from one to the next in the mean: beside their median."""
+    rises = [max(b - a, 0.0) for a, b in pairwise(losses)]
+    return ratio(2 * mean(rises), max(median(losses), 0.0)) if rises else 0.0
 
 
 def _rises(losses: Sequence[float]) -> int:
