@@ -273,6 +273,8 @@ class Job:
     """What is wrong with it at present."""
     past: Past = Past()
     """Empty once it has ended."""
+    created_by: str = ""
+    """The principal that created it; "" where nobody is asked."""
 
     @property
     def name(self) -> str:
