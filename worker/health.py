@@ -48,7 +48,8 @@ class Look:
         sums, numbers, layer = self.sums[view.start : view.stop], y.reshape(-1), view.leaf.layer
         sums[COUNT] += len(numbers)
         for start in range(0, len(numbers), PIECE):
-            # Squares of single precision lose nothing in double, so that these need no mean to be taken off first.
+            # Squares of single precision lose nothing in double. Their sum does: some 1e-15 (mean / deviation)^2 of the
+            # deviation, which for outputs of a layer is little. Taking a mean off first would make it no sum any more.
             piece = numbers[start : start + PIECE].astype(np.float64)
             sums[SUM] += piece.sum()
             sums[SQUARES] += np.dot(piece, piece)
