@@ -19,10 +19,10 @@ from worker.losses import BinaryCrossEntropy
 FEWEST_EPOCHS = 3
 """Nothing is told of fewer: one epoch may be worse than the one before, and so may two."""
 
-LOST, REGAINED = 10.0, 2.0
+LOST, REGAINED = 10.0, 5.0
 """So many times the lowest loss, and no better than the first epoch: what had been learned is lost."""
 WORSE = 2.0
-"""Or so many times the first epoch's."""
+"""Or so many times the first epoch's. It is over once it is neither half as bad: no worse than that was."""
 
 OVERFITTED, REFITTED = 0.2, 0.1
 """By this part of its lowest the validation loss has risen, for as long as FEWEST_EPOCHS. Validation losses go up and
