@@ -24,6 +24,7 @@ from service.api.inference import InferenceServicer
 from service.api.models import ModelServicer
 from service.api.server import AddressTaken, serving
 from service.api.training import TrainingServicer
+from service.api.watching import Watching
 from service.cluster.cluster import Cluster, ClusterError
 from service.cluster.ray_cluster import RayCluster
 from service.cluster.ray_workers import Patience
@@ -140,7 +141,8 @@ async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dic
         except OSError as error:
             raise Refused(f"can't listen at {settings.metrics_listen} for metrics: {error.strerror}") from error
 
-        training = TrainingServicer(jobs, preparing, transfer, cluster.room, scheduler.reason)
+        watching = Watching(jobs, scheduler.reason)
+        training = TrainingServicer(jobs, preparing, transfer, cluster.room, watching)
         dataset_servicer = DatasetServicer(datasets, uploads, imports, jobs)
         most_bytes = settings.max_message_bytes
         inference = InferenceServicer(predictor, aliases, most_bytes)
@@ -156,7 +158,7 @@ async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dic
             finally:
                 runner.stop()
                 await asyncio.to_thread(scheduler.stop, STOP_SECONDS)
-                training.stop_watching()
+                watching.stop()
 
 
 def network_of(model: Model) -> Network:
