@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -45,6 +45,7 @@ from service.training.preparing import Preparing
 from service.training.runner import Runner
 from service.training.trainer import Policy
 from service.training.transfer import Transfer
+from service.web import site
 from service.wire.job import layers_json, origin, spec_text
 from service.wire.network import model_network
 from worker.network import Network
@@ -105,8 +106,8 @@ async def run(settings: Settings, cluster: RayCluster, announcements: TextIO) ->
 async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dict[str, str]]:
     """A coordinator on a data directory that is its own, its parts made in order and ended in reverse.
 
-    Gives its addresses: "grpc" as HOST:PORT, "metrics" as a URL, and its "data_dir". Raises Refused, AddressTaken or
-    StoreError.
+    Gives its addresses: "grpc" as HOST:PORT, "metrics" and, if there is one, the "web" page as URLs, and its
+    "data_dir". Raises Refused, AddressTaken or StoreError.
     """
     directory = settings.data_dir
     host, _ = host_and_port(settings.listen)
@@ -147,18 +148,36 @@ async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dic
         most_bytes = settings.max_message_bytes
         inference = InferenceServicer(predictor, aliases, most_bytes)
         model_servicer = ModelServicer(models, jobs, aliases, predictor, datasets)
-        async with serving(settings.listen, training, dataset_servicer, model_servicer, inference, most_bytes) as port:
+        async with (
+            _page(settings.web_listen, jobs, watching) as page,
+            serving(settings.listen, training, dataset_servicer, model_servicer, inference, most_bytes) as port,
+        ):
             scheduler.start()
             try:
                 yield {
                     "grpc": f"{host}:{port}",
                     "metrics": f"http://{metrics_host}:{metrics_port}/metrics",
+                    **page,
                     "data_dir": str(directory),
                 }
             finally:
                 runner.stop()
                 await asyncio.to_thread(scheduler.stop, STOP_SECONDS)
                 watching.stop()
+
+
+@asynccontextmanager
+async def _page(address: str | None, jobs: Jobs, watching: Watching) -> AsyncIterator[dict[str, str]]:
+    """The web page, if there is to be one; gives its address. Raises Refused."""
+    if address is None:
+        yield {}
+        return
+    async with AsyncExitStack() as stack:
+        try:
+            port = await stack.enter_async_context(site.serving(address, jobs, watching))
+        except OSError as error:
+            raise Refused(f"can't listen at {address} for the web page: {error.strerror}") from error
+        yield {"web": f"http://{host_and_port(address)[0]}:{port}/"}
 
 
 def network_of(model: Model) -> Network:

@@ -1,6 +1,7 @@
 """What can be set from outside: by options of the command line, or by environment variables, CHAINRULE_<NAME>."""
 
 import os
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 
@@ -17,12 +18,33 @@ def host_and_port(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host, by name or address, is this machine as only it sees itself."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
 def _checked(address: str) -> str:
     host_and_port(address)
     return address
 
 
+def _on_loopback(address: str) -> str:
+    host, port = host_and_port(address)
+    if not is_loopback(host):
+        raise ValueError(
+            f"is {address!r}; must be on the loopback interface, such as 127.0.0.1:{port}, since the page asks nobody "
+            f"who they are. From another machine, reach it by ssh -L {port or 8080}:127.0.0.1:{port or 8080}"
+        )
+    return address
+
+
 Address = Annotated[str, AfterValidator(_checked)]
+LoopbackAddress = Annotated[str, AfterValidator(_on_loopback)]
 
 
 class Settings(BaseSettings):
@@ -39,6 +61,10 @@ class Settings(BaseSettings):
 
     listen: Address = Field("127.0.0.1:50051", description="HOST:PORT for gRPC; port 0 takes a free one")
     metrics_listen: Address = Field("127.0.0.1:9464", description="HOST:PORT for Prometheus; port 0 takes a free one")
+    web_listen: LoopbackAddress | None = Field(
+        None,
+        description="HOST:PORT for a web page with the jobs, live; port 0 takes a free one. By default there is none",
+    )
     data_dir: Path = Field(user_data_path("chainrule"), description="directory for jobs, datasets and models")
     ray_address: str | None = Field(
         None, description="a Ray cluster to join (also from RAY_ADDRESS); by default one is started here"
