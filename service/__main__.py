@@ -176,7 +176,7 @@ async def _page(address: str | None, jobs: Jobs, watching: Watching) -> AsyncIte
         try:
             port = await stack.enter_async_context(site.serving(address, jobs, watching))
         except OSError as error:
-            raise Refused(f"can't listen at {address} for the web page: {error.strerror}") from error
+            raise Refused(f"can't listen at {address} for the web page: {os.strerror(error.errno or 0)}") from error
         yield {"web": f"http://{host_and_port(address)[0]}:{port}/"}
 
 

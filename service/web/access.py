@@ -1,7 +1,7 @@
 """Who is let in to the web page, and what their browser may do with it."""
 
+import re
 from collections.abc import Awaitable, Callable
-from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
@@ -24,6 +24,8 @@ HEADERS = {
 
 STATUS: dict[type[ServiceError], int] = {InvalidArgument: 400, NotFound: 404, ResourceExhausted: 503, Unavailable: 503}
 
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(?::[0-9]{1,5})?", re.ASCII)
+
 _log = structlog.get_logger(__name__)
 
 
@@ -44,9 +46,10 @@ def admit(request: web.Request) -> None:
     the attacker's that resolves to the loopback address (DNS rebinding), and requests of another page's scripts, which
     could not read the answers but use up the streams.
     """
-    host = urlsplit(f"//{request.headers.get('Host', '')}").hostname or ""
-    if not is_loopback(host):
-        raise Refused(421, "WRONG_HOST", f"the host is {host[:100]!r}; must be localhost or 127.0.0.1")
+    said = request.headers.get("Host", "")
+    host = _HOST.fullmatch(said)
+    if host is None or not is_loopback(host[1]):
+        raise Refused(421, "WRONG_HOST", f"the host is {said[:100]!r}; must be localhost or 127.0.0.1")
     if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin") and request.path != "/":
         raise Refused(403, "OTHER_SITE", "is asked for by a page of another site; open it in a tab of its own")
 

@@ -202,6 +202,8 @@ def test_addresses_that_are_taken(taken: str, tmp_path: Path) -> None:
         start(tmp_path, listen=taken)
     with pytest.raises(Refused, match=f"can't listen at {taken} for metrics: Address already in use"):
         start(tmp_path, metrics_listen=taken)
+    with pytest.raises(Refused, match=f"can't listen at {taken} for the web page: Address already in use"):
+        start(tmp_path, web_listen=taken)
     start(tmp_path)
 
 

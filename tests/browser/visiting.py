@@ -96,10 +96,14 @@ def visiting(
             if origin(requested) != origin(url):
                 tell(f"left its origin: {requested}")
 
+        def failed(requested: str, why: str) -> None:
+            if why != "net::ERR_ABORTED":  # the page itself gave it up, as it does when it is left
+                tell(f"failed: {requested}: {why}")
+
         page.on("console", lambda m: tell(f"console: {m.text}") if m.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: tell(f"error: {error}"))
         page.on("request", lambda request: look(request.url))
-        page.on("requestfailed", lambda request: tell(f"failed: {request.url}: {request.failure}"))
+        page.on("requestfailed", lambda request: failed(request.url, request.failure or ""))
         page.goto(url)
         yield visit
         assert not problems, "\n".join(problems)

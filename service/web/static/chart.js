@@ -18,7 +18,7 @@ export function lineChart(title) {
   const details = element("details", {}, element("summary", {}, `${title} as a table`));
   frame.append(element("h2", {}, title, scale), picture, legend, readout, details);
   frame.hidden = true;
-  let series = [], steps = [], at, plot;
+  let series = [], steps = [], at, chosen, plot;
 
   function draw(given) {
     if (given) series = given.map((line, place) => ({ ...line, place: place % DASHES.length })).filter(({ points }) => points.length);
@@ -32,17 +32,21 @@ export function lineChart(title) {
     picture.replaceChildren(...axes(plot), ...series.map((line) => curve(line, plot)));
     legend.replaceChildren(...series.map((line) => element("li", {},
       drawn("svg", { viewBox: "0 0 30 10", "aria-hidden": "true" }, drawn("path", { d: "M0 5H30", ...look(line) })), line.name)));
-    if (at !== undefined) point(at);
+    if (at !== undefined) point(nearest(chosen));
     if (details.open) tabulate();
   }
 
   function point(index) {
     at = Math.min(Math.max(index, 0), steps.length - 1);
-    const step = steps[at];
+    const step = chosen = steps[at];
     picture.querySelector(".cursor")?.remove();
     picture.append(drawn("path", { class: "cursor", d: `M${plot.x(step)} ${MARGIN.top}V${HEIGHT - MARGIN.bottom}` }));
     const values = series.map((line) => [line.name, line.points.find((each) => each[0] === step)?.[1]]);
     readout.textContent = `step ${whole(step)}: ${values.filter(([, y]) => y !== undefined).map(([name, y]) => `${name} ${told(y)}`).join(", ")}`;
+  }
+
+  function nearest(step) {
+    return steps.reduce((best, each, index) => (Math.abs(each - step) < Math.abs(steps[best] - step) ? index : best), 0);
   }
 
   function tabulate() {
@@ -54,8 +58,7 @@ export function lineChart(title) {
   }
 
   picture.addEventListener("pointermove", (event) => {
-    const step = plot.step((event.offsetX / picture.clientWidth) * plot.width);
-    point(steps.reduce((best, each, index) => (Math.abs(each - step) < Math.abs(steps[best] - step) ? index : best), 0));
+    point(nearest(plot.step((event.offsetX / picture.clientWidth) * plot.width)));
   });
   picture.addEventListener("keydown", (event) => {
     const moves = { ArrowLeft: (at ?? steps.length) - 1, ArrowRight: (at ?? -1) + 1, Home: 0, End: steps.length - 1 };
@@ -92,7 +95,7 @@ function plane(series, width) {
     x: (step) => MARGIN.left + ((step - first) / span) * across,
     y: (y) => HEIGHT - MARGIN.bottom - ((bend(y) - bottom) / (top - bottom)) * up,
     step: (x) => first + ((x - MARGIN.left) / across) * span,
-    xTicks: ticks(first, last, Math.max(2, Math.floor(across / 90))).filter(Number.isInteger),
+    xTicks: ticks(first, last, Math.max(2, Math.floor(across / 70))).filter(Number.isInteger),
     yTicks: log ? decades(bottom, top) : ticks(bottom, top, 5),
   };
 }

@@ -46,7 +46,10 @@ export function figure(number) {
 
 export const percent = (number) => (number === undefined ? "–" : `${figure(Math.round(number * 1000) / 10)} %`);
 export const words = (name) => (name.charAt(0) + name.slice(1).toLowerCase()).replaceAll("_", " ");
-export const clock = (time) => new Date(time).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
+
+export function clock(time) {
+  return element("time", { datetime: time }, new Date(time).toLocaleString(undefined, { dateStyle: "short", timeStyle: "medium" }));
+}
 
 export function lasting(seconds) {
   if (seconds < 60) return `${figure(Math.round(seconds * 10) / 10)} s`;

@@ -29,7 +29,7 @@ function draw() {
   loss.draw([
     { name: "training, mean of the epoch", points: story.curve((epoch) => epoch.trainingLoss ?? 0) },
     { name: "validation", points: story.curve((epoch) => epoch.validationLoss) },
-    { name: "training, one step", points: story.live.map(([step, y]) => [step, y]), thin: true },
+    { name: "training, one step", points: story.live.length > 1 || !story.epochs.length ? story.live.map(([step, y]) => [step, y]) : [], thin: true },
   ]);
   scores.draw(story.scores.map((name) => ({ name: words(name), points: story.curve((epoch) => epoch.validationScores?.[name]) })));
   rate.draw([{ name: "learning rate", points: rates() }]);
@@ -72,13 +72,13 @@ function head() {
     Took: result ? lasting(result.durationSeconds ?? 0) : undefined,
     Model: result?.model,
     Dataset: job.spec?.data?.dataset,
-    Created: job.createTime && clock(job.createTime),
+    Created: job.createTime && new Date(job.createTime).toLocaleString(),
   });
 }
 
 function straggler() {
   const ratio = value(story.looks.at(-1)?.stragglerRatio);
-  return ratio === undefined ? undefined : `${figure(ratio)} × the median`;
+  return ratio === undefined ? undefined : `${figure(ratio)} times the median`;
 }
 
 function facts(given) {

@@ -82,7 +82,7 @@ function tell(kind, what) {
   switch (kind) {
     case "stateChanged": {
       const why = what.error ? `${what.error.reason}: ${what.error.message}` : what.reason;
-      return `The job is ${words(what.state)}${why ? `: ${why}` : ""}`;
+      return `Now ${words(what.state)}${why ? `: ${why}` : ""}`;
     }
     case "checkpointSaved": return `A checkpoint of step ${what.step ?? 0} was saved`;
     case "workerLost": return `${worker} was lost at step ${what.step ?? 0}: ${what.reason ?? ""}`;
