@@ -243,6 +243,7 @@ RULES: dict[str, Check] = {
     "prometheus_client is imported in service/metrics.py and service/__main__.py only": confined(
         ("prometheus_client",), "service/metrics.py", "service/__main__.py"
     ),
+    "aiohttp is imported in service/web/ only": confined(("aiohttp",), "service/web/"),
     "sqlite3 is imported in service/jobs/store.py only": confined(("sqlite3",), "service/jobs/store.py"),
     "no module imports itself, by whatever way round": no_cycles,
     "every folder of tests is a package, or tests/worker would hide worker": folders_of_tests,
@@ -310,6 +311,10 @@ BROKEN: list[tuple[dict[str, str], set[str]]] = [
     ),
     ({"service/training/a.py": "from prometheus_client import Gauge"}, {"service/training/a.py:1"}),
     (
+        {"service/api/a.py": "import aiohttp", "chainrule/a.py": "from aiohttp import web"},
+        {"service/api/a.py:1", "chainrule/a.py:1"},
+    ),
+    (
         {"service/jobs/a.py": "import sqlite3 as sql", "worker/a.py": "import sqlite3"},
         {"service/jobs/a.py:1", "worker/a.py:1"},
     ),
@@ -362,6 +367,7 @@ SOUND = {
     "service/metrics.py": "import prometheus_client",
     "service/api/jobs.py": "import grpc\nfrom google.rpc import status_pb2\nfrom chainrule.v1 import job_pb2",
     "service/jobs/store.py": "import sqlite3",
+    "service/web/site.py": "from aiohttp import web\nfrom service.api import jobs",
     "service/cluster/pool.py": "import ray\nimport worker.actor",
     "tests/__init__.py": "",
     "tests/test_a.py": "import grpc, ray, sqlite3, service.api\nfrom unittest.mock import Mock\nx = 'mock.patch'",

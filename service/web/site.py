@@ -10,11 +10,15 @@ from typing import cast
 from aiohttp import web
 
 from chainrule.v1 import training_service_pb2 as pb
+from service.access.certificates import Certificates, renewed_context
+from service.access.door import Door
+from service.access.exposure import is_loopback
+from service.access.watched import Watched
 from service.api.watching import Watching
 from service.errors import InvalidArgument
 from service.jobs.jobs import Jobs
 from service.settings import host_and_port
-from service.web.access import guarded, protect
+from service.web.access import Entry, protect
 from service.web.overview import FRESH_SECONDS, Overview, in_line
 from service.web.streams import Streams, event
 from service.wire.names import require_name
@@ -26,18 +30,28 @@ MOST_CONNECTIONS = 256
 IDLE_SECONDS = 20.0
 """A connection that doesn't ask anything, or not in full, is closed after so long."""
 
+HANDSHAKE_SECONDS = 10.0
 CLOSING_SECONDS = 2.0
 
 
 @asynccontextmanager
-async def serving(address: str, jobs: Jobs, watching: Watching) -> AsyncIterator[int]:
-    """Serves the page at HOST:PORT while the context is open; gives the port. Raises OSError."""
+async def serving(
+    address: str,
+    jobs: Jobs,
+    watching: Watching,
+    door: Door,
+    certificates: Watched[Certificates] | None = None,
+) -> AsyncIterator[int]:
+    """Serves the page at HOST:PORT, to whom the door lets in, while the context is open.
+
+    Gives the port. Raises OSError if it can't listen there.
+    """
     host, port = host_and_port(address)
     loop = asyncio.get_running_loop()
     log = logging.getLogger("aiohttp.server")
     log.disabled = True  # it would fill our log with what strangers send
     runner = web.AppRunner(
-        _Site(jobs, watching).app,
+        _Site(jobs, watching, Entry(door, local=is_loopback(host))).app,
         access_log=None,
         logger=log,
         handler_cancellation=True,
@@ -46,12 +60,15 @@ async def serving(address: str, jobs: Jobs, watching: Watching) -> AsyncIterator
     )
     await runner.setup()
     try:
-        protocol = cast(web.Server, runner.server)  # there since setup
-
-        def accept() -> asyncio.Protocol:
-            return protocol() if len(protocol.connections) < MOST_CONNECTIONS else _Full()
-
-        server = await loop.create_server(accept, host.strip("[]"), port)
+        requests = cast(web.Server, runner.server)  # there since setup
+        context = renewed_context(certificates) if certificates else None
+        server = await loop.create_server(
+            lambda: _Entrance(requests),
+            host.strip("[]"),
+            port,
+            ssl=context,
+            ssl_handshake_timeout=HANDSHAKE_SECONDS if context else None,
+        )
         try:
             yield server.sockets[0].getsockname()[1]
         finally:
@@ -60,23 +77,31 @@ async def serving(address: str, jobs: Jobs, watching: Watching) -> AsyncIterator
         await runner.cleanup()
 
 
-class _Full(asyncio.Protocol):
-    """What becomes of a connection too many."""
+class _Entrance(asyncio.Protocol):
+    """Hands a connection on, or closes it if there are too many."""
+
+    def __init__(self, requests: web.Server) -> None:
+        self._requests = requests
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
+        if len(self._requests.connections) >= MOST_CONNECTIONS:
+            transport.close()
+            return
+        protocol = self._requests()
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
 
 
 class _Site:
     """What is answered. The files are read once: no path of a request meets the disk."""
 
-    def __init__(self, jobs: Jobs, watching: Watching) -> None:
+    def __init__(self, jobs: Jobs, watching: Watching, entry: Entry) -> None:
         self._jobs = jobs
         self._watching = watching
         self._overview = Overview(jobs, watching)
         self._streams = Streams()
         self._files = {path.name: path.read_bytes() for path in FILES.iterdir() if path.suffix in TYPES}
-        self.app = web.Application(middlewares=[guarded])
+        self.app = web.Application(middlewares=[entry.middleware])
         self.app.on_response_prepare.append(protect)
         self.app.on_shutdown.append(self._streams.close)
         self.app.add_routes(

@@ -1,9 +1,11 @@
 """The web page as a browser's requests meet it: who is let in, what is told, and how much of it."""
 
+import base64
 import http.client
 import json
 import re
 import socket
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -12,11 +14,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import trustme
 from pydantic import ValidationError
 
 from chainrule.v1 import training_job_pb2 as job_pb
-from service.settings import Settings, is_loopback
+from service.settings import Settings
 from service.web.site import FILES, MOST_CONNECTIONS
+from tests.api.principals import TOKENS, write_tokens
 from tests.api.running import FLOWERS, SECONDS, Service, serving
 
 HEADERS = {
@@ -190,15 +194,53 @@ def test_without_being_asked_there_is_no_page(service: Service) -> None:
     assert "web" not in service.addresses
 
 
-@pytest.mark.parametrize("address", ["0.0.0.0:8080", "[::]:8080", "192.168.1.5:8080", "example.com:80", "127.0.0.1"])
-def test_addresses_beyond_this_machine_are_refused(address: str) -> None:
-    with pytest.raises(ValidationError, match=r"must be on the loopback interface, such as 127\.0|must be HOST:PORT"):
+# Who is let in
+
+
+def basic(password: str) -> str:
+    """As a browser answers when its user was asked for a password."""
+    return f"Basic {base64.b64encode(f'anyone:{password}'.encode()).decode()}"
+
+
+def test_where_there_are_tokens_the_page_wants_one_too(tmp_path: Path) -> None:
+    with serving(tmp_path, web_listen="127.0.0.1:0", auth_tokens=write_tokens(tmp_path)) as service:
+        right = TOKENS["reader"]
+        for path in ("/", "/static/job.js", "/api/jobs", "/api/jobs/stream"):
+            for wrong in ("", "Basic !", "Basic", basic("x"), basic(""), f"Bearer {right}x", f"Digest {right}"):
+                answer = Answer(service, path, Authorization=wrong)
+                assert (answer.status, answer.reason) == (401, "TOKEN_INVALID")
+                assert answer.headers["WWW-Authenticate"].startswith("Basic realm=")
+            assert Answer(service, path).reason == "TOKEN_MISSING"
+            for given in (basic(right), f"Bearer {right}"):
+                assert Answer(service, path, Authorization=given).status == 200
+        assert Answer(service, "/", Authorization=basic(right), Host="attacker.example").reason == "WRONG_HOST"
+
+
+def test_beyond_this_machine_over_tls_and_with_a_token(tmp_path: Path) -> None:
+    ca = trustme.CA()
+    made = ca.issue_cert("127.0.0.1", "training.example")
+    cert, key = tmp_path / "server.pem", tmp_path / "server.key"
+    cert.write_bytes(b"".join(part.bytes() for part in made.cert_chain_pems))
+    key.write_bytes(made.private_key_pem.bytes())
+    given: dict[str, Any] = {"auth_tokens": write_tokens(tmp_path), "tls_cert": cert, "tls_key": key}
+    with serving(tmp_path, web_listen="0.0.0.0:0", **given) as service:
+        url = urlsplit(service.addresses["web"])
+        assert url.scheme == "https"
+        trusted = ssl.create_default_context()
+        ca.configure_trust(trusted)
+        with closing(http.client.HTTPSConnection("127.0.0.1", url.port, timeout=SECONDS, context=trusted)) as asked:
+            for password, status in (("x", 401), (TOKENS["reader"], 200)):
+                headers = {"Authorization": basic(password), "Host": "training.example"}
+                asked.request("GET", "/api/jobs", headers=headers)
+                response = asked.getresponse()
+                response.read()
+                assert response.status == status
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:8080", "[::]:8080", "192.168.1.5:8080", "example.com:80"])
+def test_addresses_beyond_this_machine_are_refused_without(address: str) -> None:
+    with pytest.raises(ValidationError, match=r"--web-listen is .*, which others than this machine reach, and anyone"):
         Settings.model_validate({"web_listen": address})
-
-
-@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.1.2.3", "[::1]", "::1"])
-def test_hosts_on_the_loopback_interface(host: str) -> None:
-    assert is_loopback(host)
 
 
 # Files

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.api.principals import TOKENS, write_tokens
 from tests.api.running import FLOWERS, Service, serving
 from tests.browser.stories import HOSTILE, PLATEAU, VANISHING, troubled_job
 from tests.browser.visiting import NARROW, SECONDS, WIDE, visiting
@@ -170,3 +171,12 @@ def test_a_job_that_is_not_there(browser: Browser, site: Site) -> None:
         expect(visit.page.locator("#reason")).to_have_text("there is no job jobs/nothing")
         assert [problem for problem in visit.problems if "404" not in problem] == []
         visit.problems.clear()
+
+
+def test_a_browser_gives_the_token_that_its_user_was_asked_for(browser: Browser, tmp_path: Path) -> None:
+    with serving(tmp_path, web_listen="127.0.0.1:0", auth_tokens=write_tokens(tmp_path)) as service:
+        url = service.addresses["web"]
+        with visiting(browser, url, password=TOKENS["reader"]) as visit:
+            expect(visit.page.locator("#none")).to_be_visible()
+            expect(visit.page.locator("#connection")).to_have_text("Live")
+            visit.problems.clear()  # the browser tells that it was asked

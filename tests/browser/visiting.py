@@ -70,8 +70,11 @@ def visiting(
     scheme: Literal["light", "dark"] = "light",
     size: tuple[int, int] = WIDE,
     calm: bool = True,
+    password: str = "",
 ) -> Iterator[Visit]:
-    """Opens a page, a URL or a file, in a session of its own, whose user prefers little motion if `calm`.
+    """Opens a page, a URL or a file, in a session of its own.
+
+    Its user prefers little motion if `calm`, and gives `password` where one is asked for.
 
     Leaving the context fails the test if anything went wrong on the page, unless the test took it out of `problems`.
     """
@@ -82,6 +85,7 @@ def visiting(
         viewport={"width": width, "height": height},
         reduced_motion="reduce" if calm else "no-preference",
         locale="en-GB",
+        http_credentials={"username": "", "password": password} if password else None,
     )
     try:
         context.set_default_timeout(SECONDS * 1000)

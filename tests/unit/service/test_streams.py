@@ -10,8 +10,9 @@ from contextlib import closing, contextmanager
 import pytest
 from aiohttp import web
 
+from service.access.door import Door
 from service.errors import Unavailable
-from service.web.access import guarded
+from service.web.access import Entry
 from service.web.streams import Streams, event
 
 SECONDS = 10.0
@@ -29,7 +30,7 @@ def serving(streams: Streams, events: Events) -> Iterator[int]:
         return await streams.serve(request, events())
 
     async def run() -> None:
-        app = web.Application(middlewares=[guarded])
+        app = web.Application(middlewares=[Entry(Door(), local=True).middleware])
         app.add_routes([web.get("/", answer)])
         app.on_shutdown.append(streams.close)
         runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
