@@ -21,16 +21,14 @@ from service.metrics import jobs as of_jobs
 from service.metrics.fleet import Fleet, FleetMetrics
 from service.metrics.jobs import JobMetrics
 from service.metrics.layers import MOST_LAYERS
-from service.metrics.predictions import PredictionMetrics
 from service.metrics.shown import MOST_WORKERS
 from service.models.registry import Models
-from service.models.usage import Usage
 from service.training.timing import BUCKETS, NOW_AND_THEN, PHASES, RECOVERY_BUCKETS, Timing
 from service.wire.job import spec_text
 from tests.unit.service.examples import SPEC, spec
 from tests.unit.service.scraping import Scraped
 from tests.unit.service.stories import DEAD, FAILED, HEALTH, OVERFITTED, ROLLED_BACK, SUCCEEDED, WAITING
-from tests.unit.service.test_loaded import BYTES, loading, made
+from tests.unit.service.test_loaded import made
 from tests.unit.service.test_registry import add
 
 RETENTION = 100.0
@@ -389,20 +387,3 @@ def test_what_is_kept(service: Service, tmp_path: Path) -> None:
     assert size is not None
     assert 0 < free < size
     assert scraped.having("version").keys() == {"build_info"}
-
-
-def test_predictions(tmp_path: Path) -> None:
-    """Counted by outcome; the histogram is of all requests."""
-    usage, loaded = Usage(), loading(made(tmp_path, "a"), 1)
-    loaded.load("a")
-    for outcome, seconds, rows in (("answered", 0.002, 10), ("answered", 20.0, 5), ("refused", 0.0001, 0)):
-        usage.count(outcome, seconds, rows)
-    scraped = Scraped(PredictionMetrics(usage, loaded).text())
-    counted = [scraped.value("predictions_total", outcome=outcome) for outcome in ("answered", "refused", "failed")]
-    assert counted == [2, 1, 0]
-    assert scraped.value("prediction_rows_total") == 15
-    buckets = [scraped.value("prediction_seconds_bucket", le=le) for le in ("0.0005", "0.0025", "10.0", "+Inf")]
-    assert buckets == [1, 2, 2, 3]
-    assert scraped.value("prediction_seconds_sum") == pytest.approx(20.0021)
-    names = ("model_cache_bytes", "model_cache_models", "model_loads_total")
-    assert [scraped.value(name) for name in names] == [BYTES, 1, 1]
