@@ -25,11 +25,12 @@ from service.access.door import Door
 from service.access.limits import Limits
 from service.access.tokens import watched_tokens
 from service.access.watched import Watched
+from service.api.calls import Calls
 from service.api.datasets import DatasetServicer
 from service.api.guard import Guard
 from service.api.inference import InferenceServicer
 from service.api.models import ModelServicer
-from service.api.server import AddressTaken, serving
+from service.api.server import SERVICES, AddressTaken, serving
 from service.api.training import TrainingServicer
 from service.api.watching import Watching
 from service.cluster.cluster import Cluster, ClusterError
@@ -42,7 +43,12 @@ from service.files import allow_files, write_atomically
 from service.jobs.jobs import Jobs
 from service.jobs.scheduler import Scheduler
 from service.jobs.store import JobStore, StoreError
-from service.metrics import JobMetrics, PredictionMetrics, metrics_endpoint
+from service.metrics.calls import CallMetrics
+from service.metrics.endpoint import metrics_endpoint
+from service.metrics.fleet import Fleet, FleetMetrics
+from service.metrics.jobs import JobMetrics
+from service.metrics.predictions import PredictionMetrics
+from service.metrics.process import ProcessMetrics
 from service.models.aliases import Aliases
 from service.models.loaded import LoadedModels
 from service.models.predictor import Predictor
@@ -148,13 +154,18 @@ async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dic
         scheduler = Scheduler(jobs, capacity, runner.run)
         jobs.requeue_interrupted()
 
-        collector = JobMetrics(jobs, runner.timings.get, capacity, settings.metrics_retention_seconds)
-        predictions = PredictionMetrics(predictor.usage, loaded)
+        calls = Calls(SERVICES)
+        metrics = (
+            FleetMetrics(Fleet(jobs, scheduler, datasets, models, directory)),
+            JobMetrics(jobs, runner.timings.get, settings.metrics_retention_seconds),
+            PredictionMetrics(predictor.usage, loaded),
+            CallMetrics(calls),
+            ProcessMetrics(),
+        )
+        texts = [family.text for family in metrics]
         try:
             metrics_port = stack.enter_context(
-                metrics_endpoint(
-                    metrics_host, metrics_port, collector, predictions, door=door, certificates=certificates
-                )
+                metrics_endpoint(metrics_host, metrics_port, *texts, door=door, certificates=certificates)
             )
         except OSError as error:
             raise Refused(f"can't listen at {settings.metrics_listen} for metrics: {error.strerror}") from error
@@ -170,7 +181,7 @@ async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dic
         servicers = (training, dataset_servicer, model_servicer, inference)
         async with (
             _page(settings.web_listen, jobs, watching, door, certificates) as page,
-            serving(settings.listen, *servicers, most_bytes, guard, certificates) as port,
+            serving(settings.listen, *servicers, calls, most_bytes, guard, certificates) as port,
         ):
             scheduler.start()
             try:

@@ -19,9 +19,11 @@ from pydantic import ValidationError
 
 from chainrule.v1 import training_service_pb2_grpc
 from service.__main__ import Refused, coordinator, network_of
+from service.api.calls import Calls
 from service.api.datasets import DatasetServicer
 from service.api.inference import InferenceServicer
 from service.api.models import ModelServicer
+from service.api.server import SERVICES as SERVED
 from service.api.server import AddressTaken
 from service.api.server import serving as serving_api
 from service.api.training import TrainingServicer
@@ -156,7 +158,13 @@ def test_an_error_in_the_service_gives_nothing_away(
             aliases = Aliases(tmp_path / "aliases.json", models)
             with closing(Predictor(LoadedModels(models, network_of, 10**6))) as predictor:
                 inference = InferenceServicer(predictor, aliases, 10**6)
-                parts = (training, served, ModelServicer(models, jobs, aliases, predictor, datasets), inference)
+                parts = (
+                    training,
+                    served,
+                    ModelServicer(models, jobs, aliases, predictor, datasets),
+                    inference,
+                    Calls(SERVED),
+                )
                 async with serving_api("127.0.0.1:0", *parts) as port:
                     found = await ask(port, lambda stub: stub.CreateTrainingJob(request()))
             assert jobs.all() == []
