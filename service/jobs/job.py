@@ -204,6 +204,8 @@ class Progress:
     workers: int = 0
     shared_memory_workers: int = 0
     learning_rate: float | None = None
+    phase_seconds: Mapping[str, float] = field(default_factory=dict)
+    """The mean seconds of a step lately, by phase."""
 
 
 @dataclass(frozen=True)
