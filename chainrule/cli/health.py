@@ -67,6 +67,8 @@ class LayerBars:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draws them; nothing without any gradient, or without room."""
         layers = [layer for layer in self.look.layers if layer.HasField("gradient_norm") or _suffering(layer)]
+        if len(layers) >= self.height:
+            layers = [layer for layer in layers if layer.HasField("gradient_norm")] or layers
         if not layers or self.height < 2:
             return
         title = f"gradient by layer, step {self.look.step:,}; in all {number(self.look.gradient_norm)}"

@@ -203,8 +203,8 @@ def _confusion(history: History) -> list[Element]:
 
 
 def _happenings(history: History) -> list[Element]:
-    told = [
-        [f"{event.number:,}", _utc(_time(event.time)), line]
+    told: list[list[Child]] = [
+        [f"{event.number:,}", element("span", {"class": "whole"}, _utc(_time(event.time))), line]
         for event in history.events
         if not event.HasField("epoch_completed") and (line := describe(history.job, event))
     ]
