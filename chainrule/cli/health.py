@@ -1,6 +1,7 @@
 """How the layers of a job fare and what is wrong with its training: as lines, and as bars for the live view."""
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,14 +26,14 @@ def headline(diagnosis: Diagnosis) -> str:
     return f"{trouble_name(diagnosis.trouble)}{where} at step {diagnosis.step:,}"
 
 
-def diagnosis_lines(diagnoses: Sequence[Diagnosis]) -> list[str]:
-    """Everything that is known of each, in two lines."""
-    return [
-        line
-        for diagnosis in diagnoses
-        for line in (f"{headline(diagnosis)}: {diagnosis.evidence}", f"  {diagnosis.advice}")
-        if line.strip()
-    ]
+def diagnosis_lines(diagnoses: Sequence[Diagnosis], width: int) -> list[str]:
+    """Everything that is known of each, in lines of at most `width` characters: what, how it shows, what can be done."""
+    lines = []
+    for diagnosis in diagnoses:
+        lines.append(headline(diagnosis))
+        for sentence in (diagnosis.evidence, diagnosis.advice):
+            lines += textwrap.wrap(sentence, width, initial_indent="  ", subsequent_indent="  ")
+    return lines
 
 
 def health_lines(look: HealthSampled) -> list[str]:

@@ -72,7 +72,7 @@ def failure(job: TrainingJob) -> str:
 
 def wrong(job: TrainingJob) -> list[str]:
     """Lines about what is wrong with a job's training, if anything is."""
-    lines = diagnosis_lines(job.diagnoses)
+    lines = diagnosis_lines(job.diagnoses, 80 - 14)
     return [f"  {'diagnoses' if index == 0 else '':<12}{line}" for index, line in enumerate(lines)]
 
 

@@ -29,8 +29,9 @@ def test_what_is_wrong_is_told_in_lines(service: FakeService, tmp_path: Path) ->
         "worker 1 lost at step 30: its process ended",
     ):
         assert line in watched
-    assert watched[-2:] == [
-        "  diagnoses   overfitting at step 100: the validation loss rose",
+    assert watched[-3:] == [
+        "  diagnoses   overfitting at step 100",
+        "                the validation loss rose",
         "                Stop early",
     ]
     events = lines(run("jobs", "events", "j1", *server, "--json"))
@@ -42,7 +43,7 @@ def test_what_is_wrong_is_told_in_lines(service: FakeService, tmp_path: Path) ->
 def test_a_job_is_shown_with_its_diagnoses_and_its_layers(service: FakeService, tmp_path: Path) -> None:
     server = told(service, tmp_path)
     shown = run("jobs", "show", "j1", *server).stdout
-    assert "  diagnoses   overfitting at step 100: the validation loss rose\n" in shown
+    assert "  diagnoses   overfitting at step 100\n                the validation loss rose\n" in shown
     assert "  layers      as of step 110; the whole gradient 0.375\n" in shown
     table = [line.split() for line in shown.splitlines() if "layers." in line]
     assert table[:2] == [
