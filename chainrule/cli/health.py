@@ -27,7 +27,7 @@ def headline(diagnosis: Diagnosis) -> str:
 
 
 def diagnosis_lines(diagnoses: Sequence[Diagnosis], width: int) -> list[str]:
-    """Everything that is known of each, in lines of at most `width` characters: what, how it shows, what can be done."""
+    """All that is known of each, in lines of at most `width` characters: what, how it shows, what can be done."""
     lines = []
     for diagnosis in diagnoses:
         lines.append(headline(diagnosis))
