@@ -6,9 +6,9 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser
 
-from chainrule.cli.report import render
+from chainrule.cli.report import History, render
 from tests.browser.visiting import NARROW, WIDE, visiting
-from tests.unit.client.histories import HOSTILE, eventful
+from tests.unit.client.histories import HOSTILE, epoch, eventful, events_of, job, look
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +44,21 @@ def test_a_hostile_name_is_nothing_but_text(browser: Browser, file: Path) -> Non
         assert visit.page.title() == f"{HOSTILE} · Chainrule"
 
 
-def test_curves_and_maps_are_drawn_within_their_frames(browser: Browser, file: Path) -> None:
+def test_curves_and_maps_are_drawn_within_their_frames(browser: Browser, tmp_path: Path) -> None:
     """Every path, cell and label lies within its drawing."""
     outside = """[...document.querySelectorAll("svg.chart")].flatMap(svg => {
         const frame = svg.getBoundingClientRect();
-        return [...svg.querySelectorAll("path, rect, text")].map(part => part.getBoundingClientRect()).filter(box =>
-            box.left < frame.left - 1 || box.right > frame.right + 1 || box.top < frame.top - 1 ||
-            box.bottom > frame.bottom + 1).map(box => JSON.stringify(box));
+        return [...svg.querySelectorAll("path, rect, text")].filter(part => {
+            const box = part.getBoundingClientRect();
+            return box.left < frame.left - 1 || box.right > frame.right + 1 ||
+                box.top < frame.top - 1 || box.bottom > frame.bottom + 1;
+        }).map(part => part.outerHTML);
     })"""
-    with visiting(browser, file) as visit:
-        assert visit.page.locator("svg.chart").count() >= 5
+    looks = [look(1_234_567 + 100_000 * number) for number in range(100)]
+    for each in looks:
+        each.layers[0].layer = "a layer with quite a long name " * 3
+    path = tmp_path / "report.html"
+    path.write_text(render(History(job(), events_of(*looks, epoch(1), epoch(600_000)))), encoding="utf-8")
+    with visiting(browser, path) as visit:
+        assert visit.page.locator("svg.chart").count() == 6
         assert visit.page.evaluate(outside) == []

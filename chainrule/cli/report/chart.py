@@ -13,7 +13,7 @@ from chainrule.cli.text import number
 Item = TypeVar("Item")
 
 WIDTH, HEIGHT = 760, 280
-LEFT, RIGHT, TOP, BOTTOM = 64, 16, 14, 40
+LEFT, RIGHT, TOP, BOTTOM = 64, 36, 14, 40
 """What is kept free around the curves."""
 MOST_POINTS, MOST_DOTS = 2_000, 120
 """Of a curve that are drawn, and that can be pointed at."""

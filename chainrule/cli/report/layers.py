@@ -100,21 +100,23 @@ def _short(name: str) -> str:
     return name if len(name) <= 26 else f"{name[:25]}…"
 
 
-def _worst(looks: Sequence[HealthSampled], field: str) -> dict[str, tuple[float, int]]:
-    """The greatest share of each layer, and the step at which it was seen."""
-    worst: dict[str, tuple[float, int]] = {}
+def _worst(looks: Sequence[HealthSampled], field: str) -> dict[str, float]:
+    """The greatest share of each layer in any look."""
+    worst: dict[str, float] = {}
     for look in looks:
         for layer in look.layers:
             share = optional(layer, field)
-            if share is not None and share > worst.get(layer.layer, (-1.0, 0))[0]:
-                worst[layer.layer] = (share, look.step)
+            if share is not None:
+                worst[layer.layer] = max(share, worst.get(layer.layer, 0.0))
     return worst
 
 
-def _share(layer: LayerHealth, field: str, worst: dict[str, tuple[float, int]]) -> str:
+def _share(layer: LayerHealth, field: str, worst: dict[str, float]) -> str:
     share = optional(layer, field)
-    most, step = worst.get(layer.layer, (0.0, 0))
-    return percent(share) + (f" (most {percent(most)} at step {step:,})" if share is not None and most > share else "")
+    if share is None:
+        return "-"
+    most = worst[layer.layer]
+    return percent(share) + (f" (most {percent(most)})" if most > share else "")
 
 
 def _cell(x: float, width: float, name: str, step: int, norm: float, scale: Scale) -> Element:
@@ -126,15 +128,12 @@ def _cell(x: float, width: float, name: str, step: int, norm: float, scale: Scal
 
 
 def _steps(looks: Sequence[HealthSampled], width: float, bottom: float) -> list[Element]:
-    shown = thinned(list(enumerate(looks)), 8)
-    return [
-        element(
-            "text",
-            {"x": f"{LABELS + (column + 0.5) * width:.1f}", "y": bottom + 16, "text-anchor": "middle"},
-            f"{look.step:,}",
-        )
-        for column, look in shown
-    ] + [element("text", {"x": LABELS - 8, "y": bottom + 16, "text-anchor": "end"}, "step")]
+    labels = [element("text", {"x": LABELS - 8, "y": bottom + 16, "text-anchor": "end"}, "step")]
+    for column, look in thinned(list(enumerate(looks)), 8):
+        anchor = "start" if column == 0 else "end" if column == len(looks) - 1 else "middle"
+        x = LABELS + width * {"start": column, "middle": column + 0.5, "end": column + 1}[anchor]
+        labels.append(element("text", {"x": f"{x:.1f}", "y": bottom + 16, "text-anchor": anchor}, f"{look.step:,}"))
+    return labels
 
 
 def _key(scale: Scale, top: float) -> list[Element]:

@@ -73,7 +73,7 @@ def test_everything_that_is_known_is_told() -> None:
         "overfitting - 100 - the validation loss rose Stop early",
         "no more vanishing gradient after step 105",
         "layers.0 dense 3e-06 4 0.00125 - - 0.5 ± 1.5",
-        "layers.1 relu - - - 25.0 % (most 75.0 % at step 1) - 1 ± 2",
+        "layers.1 relu - - - 25.0 % (most 75.0 %) - 1 ± 2",
         "0 31 2 1 · 47.5",
         "datasets/digits",
         "cd" * 32,
