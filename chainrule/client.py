@@ -164,15 +164,6 @@ class Client:
 
         return watch(stream, self.address, after_event, patience)
 
-    def events(self, name: str) -> Iterator[TrainingEvent]:
-        """What has happened to a job up to now, in order. Raises as `watch` does."""
-        last = self.get_job(name).last_event
-        for update in self.watch(name) if last else ():
-            if isinstance(update, TrainingEvent):
-                yield update
-                if update.number >= last:
-                    return
-
     def wait(self, name: str) -> TrainingJob:
         """Waits until a job has ended, however long that takes, and returns it. Raises as `watch` does."""
         for _ in self.watch(name, after_event=self.get_job(name).last_event):

@@ -1,5 +1,6 @@
-"""Follows a job to its end in the view that fits the output."""
+"""Follows a job to its end in the view that fits the output, or only up to now."""
 
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -48,3 +49,13 @@ def follow(client: Client, job: TrainingJob, view: View, patience: float = 60.0)
             story.take(update)
             view.show(story, update)
     return client.get_job(job.name)
+
+
+def events_so_far(client: Client, name: str) -> Iterator[TrainingEvent]:
+    """What has happened to a job up to now, in order. Raises as `Client.watch` does."""
+    last = client.get_job(name).last_event
+    for update in client.watch(name) if last else ():
+        if isinstance(update, TrainingEvent):
+            yield update
+            if update.number >= last:
+                return

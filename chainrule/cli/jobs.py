@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import yaml
 
-from chainrule.cli.follow import follow, view_for
+from chainrule.cli.follow import events_so_far, follow, view_for
 from chainrule.cli.health import health_lines
 from chainrule.cli.options import json_option, server_option
 from chainrule.cli.plain import describe
@@ -69,7 +69,7 @@ def show(name: str, server: str, as_json: bool) -> None:
             print_json(as_dict(job))
             return
         look = None
-        for event in client.events(name):
+        for event in events_so_far(client, name):
             look = event.health_sampled if event.HasField("health_sampled") else look
     click.echo(_standing(job))
     if look:
@@ -104,7 +104,7 @@ def events(name: str, server: str, as_json: bool) -> None:
     """Tell what has happened to a job up to now."""
     with Client(server) as client:
         job = client.get_job(name)
-        for event in client.events(name):
+        for event in events_so_far(client, name):
             if as_json:
                 print_json(as_dict(event))
             elif line := describe(job, event):

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from chainrule.cli.follow import events_so_far
 from chainrule.client import Client
-from chainrule.errors import NotFound
+from chainrule.errors import NotFound, PermissionDenied
 from chainrule.v1.dataset_service_pb2 import Dataset
 from chainrule.v1.model_service_pb2 import Model
 from chainrule.v1.training_event_pb2 import EpochCompleted, TrainingEvent
@@ -28,9 +29,9 @@ class History:
     job: TrainingJob
     events: Sequence[TrainingEvent]
     dataset: Dataset | None = None
-    """None if it has been deleted."""
+    """None if it has been deleted, or may not be seen by whoever asks."""
     model: Model | None = None
-    """None if there is none yet, or no longer."""
+    """None if there is none yet, or no longer, or as with the dataset."""
 
     @property
     def epochs(self) -> list[EpochCompleted]:
@@ -64,11 +65,11 @@ class History:
 
 def collect(client: Client, name: str) -> History:
     """All that the service knows of a job at this moment. Raises NotFound if there is no such job."""
-    events = list(client.events(name))
+    events = list(events_so_far(client, name))
     job = client.get_job(name)
     dataset = model = None
-    with suppress(NotFound):
+    with suppress(NotFound, PermissionDenied):
         dataset = client.get_dataset(job.spec.data.dataset) if job.spec.data.dataset else None
-    with suppress(NotFound):
+    with suppress(NotFound, PermissionDenied):
         model = client.get_model(job.result.model) if job.result.model else None
     return History(job, events, dataset, model)

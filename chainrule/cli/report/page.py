@@ -216,7 +216,7 @@ def _happenings(history: History) -> list[Element]:
 def _lineage(history: History) -> list[Element]:
     job, dataset, model = history.job, history.dataset, history.model
     sha256 = dataset.sha256 if dataset else model.dataset_sha256 if model else ""
-    gone = " (no longer there)" if job.spec.data.dataset and not dataset else ""
+    gone = " (no longer there, or not yours to see)" if job.spec.data.dataset and not dataset else ""
     facts: list[tuple[str, Child]] = [
         ("Dataset", job.spec.data.dataset + gone),
         ("Dataset's SHA-256", _code(sha256)),

@@ -163,7 +163,7 @@ def test_a_job_that_failed_says_why() -> None:
     text = page(failed()).text
     assert "FAILED the loss is infinite at step 3 (TRAINING_DIVERGED)" in text
     assert "42.0 s" in text
-    assert "datasets/digits (no longer there)" in text
+    assert "datasets/digits (no longer there, or not yours to see)" in text
 
 
 def test_a_job_that_has_hardly_begun_can_be_told_of() -> None:
