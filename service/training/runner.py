@@ -163,7 +163,8 @@ class Runner:
 
     def _take(self, job_id: str, news: News, anatomy: Anatomy) -> None:
         """Makes the news durable, in one go."""
-        self.timings[job_id] = news.timing
+        if not isinstance(news.outcome, Gone):  # which knows of none
+            self.timings[job_id] = news.timing
         if step := news.progress.step:
             phases = anatomy.at(step, news.timing.seconds)
             self._jobs.set_progress(job_id, replace(news.progress, phase_seconds=phases))

@@ -70,8 +70,11 @@ def visiting(
     scheme: Literal["light", "dark"] = "light",
     size: tuple[int, int] = WIDE,
     calm: bool = True,
+    password: str = "",
 ) -> Iterator[Visit]:
-    """Opens a page, a URL or a file, in a session of its own, whose user prefers little motion if `calm`.
+    """Opens a page, a URL or a file, in a session of its own.
+
+    Its user prefers little motion if `calm`, and gives `password` where one is asked for.
 
     Leaving the context fails the test if anything went wrong on the page, unless the test took it out of `problems`.
     """
@@ -82,6 +85,7 @@ def visiting(
         viewport={"width": width, "height": height},
         reduced_motion="reduce" if calm else "no-preference",
         locale="en-GB",
+        http_credentials={"username": "", "password": password} if password else None,
     )
     try:
         context.set_default_timeout(SECONDS * 1000)
@@ -96,10 +100,14 @@ def visiting(
             if origin(requested) != origin(url):
                 tell(f"left its origin: {requested}")
 
+        def failed(requested: str, why: str) -> None:
+            if why != "net::ERR_ABORTED":  # the page itself gave it up, as it does when it is left
+                tell(f"failed: {requested}: {why}")
+
         page.on("console", lambda m: tell(f"console: {m.text}") if m.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: tell(f"error: {error}"))
         page.on("request", lambda request: look(request.url))
-        page.on("requestfailed", lambda request: tell(f"failed: {request.url}: {request.failure}"))
+        page.on("requestfailed", lambda request: failed(request.url, request.failure or ""))
         page.goto(url)
         yield visit
         assert not problems, "\n".join(problems)
