@@ -259,6 +259,8 @@ class Job:
     """How many rows its dataset has; datasets never change."""
     created: datetime
     state: State = Queued()
+    since: datetime | None = None
+    """When it came into that state."""
     last_event: int = 0
     story: tuple[str, ...] = ()
     started: datetime | None = None
@@ -266,7 +268,9 @@ class Job:
     epoch: EpochCompleted | None = None
     checkpoint_step: int = 0
     worker_failures: int = 0
+    rollbacks: int = 0
     rolled_back: RolledBack | None = None
+    """The newest of them."""
     health: HealthSampled | None = None
     """The newest look at its layers."""
     diagnoses: Mapping[Trouble, Diagnosis] = field(default_factory=dict)
@@ -333,7 +337,7 @@ def advance(job: Job, event: Event, time: datetime) -> Job:
     job = replace(job, last_event=job.last_event + 1, past=job.past.after(event))
     match event:
         case StateChanged(state):
-            job = replace(job, state=state, story=(*job.story[-19:], state.kind))
+            job = replace(job, state=state, since=time, story=(*job.story[-19:], state.kind))
             if isinstance(state, Running) and job.started is None:
                 job = replace(job, started=time)
             return replace(job, ended=time, past=Past()) if job.has_ended else job
@@ -346,7 +350,7 @@ def advance(job: Job, event: Event, time: datetime) -> Job:
         case WorkerJoined():
             return job
         case RolledBack():
-            return replace(job, rolled_back=event)
+            return replace(job, rollbacks=job.rollbacks + 1, rolled_back=event)
         case HealthSampled():
             return replace(job, health=event)
         case Diagnosed(diagnosis):

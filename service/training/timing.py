@@ -65,6 +65,10 @@ class Timing:
         """How often a worker was lost, by cause."""
         self.recoveries = Histogram(RECOVERY_BUCKETS)
         """From a worker's loss to its return."""
+        self.checkpoint_time: float | None = None
+        """When the newest checkpoint was written, in seconds since 1970; None before the first."""
+        self.checkpoint_bytes: int | None = None
+        """Its size."""
 
     @property
     def seconds(self) -> dict[str, float]:

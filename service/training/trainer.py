@@ -306,8 +306,8 @@ class Trainer:
         check_state(self._state, self.task.network)
         self._state.unacknowledged = self.outbox.unacknowledged()
         with self.timing.phase("checkpoint"):
-            self.checkpoints.save(self._state)
-        self._saved = time.monotonic()
+            self.timing.checkpoint_bytes = self.checkpoints.save(self._state)
+        self._saved, self.timing.checkpoint_time = time.monotonic(), time.time()
         # Ever further apart, so that their number grows with the logarithm of the steps.
         if tell or self._state.step >= NEXT_CHECKPOINT * self._told_checkpoint:
             self._told_checkpoint = self._state.step
