@@ -114,7 +114,9 @@ def described_inputs(found: LoadedModel) -> list[tuple[str, str, Shape]]:
     if found.preparation is None or not found.preparation.inputs:
         return [(found.model.input_column, datatype_of(found.params.dtype), (-1, *found.network.input_shape))]
     described: dict[str, tuple[str, str, Shape]] = {}
+    windows = found.preparation.windows
+    long = (windows.length,) if windows else ()
     for part in found.preparation.inputs:
         wide = (part.width,) if isinstance(part, FittedNumbers) and part.width > 1 else ()
-        described.setdefault(part.column, (part.column, "BYTES" if part.takes_text else "FP64", (-1, *wide)))
+        described.setdefault(part.column, (part.column, "BYTES" if part.takes_text else "FP64", (-1, *long, *wide)))
     return list(described.values())

@@ -47,11 +47,8 @@ class LoadedModel:
             except IndexError as error:  # such as a word that the network has no vector for
                 raise InvalidArgument.of("inputs[0]", str(error)) from error
         if self.preparation and isinstance(self.preparation.target, FittedNumbers):
-            return (
-                self.preparation.target.undo(outputs.reshape(len(rows), -1))
-                .reshape(outputs.shape)
-                .astype(outputs.dtype)
-            )
+            target = self.preparation.target
+            return target.undo(outputs.reshape(-1, target.width)).reshape(outputs.shape).astype(outputs.dtype)
         return outputs
 
 

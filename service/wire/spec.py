@@ -38,7 +38,8 @@ def parse_spec(message: pb.TrainingJobSpec, path: str) -> JobSpec:
         violations.add(f"{path}.data.validation_fraction", f"is {fraction:g}; must be 0 up to, but not including, 1")
     if data.shuffle_window < 0:
         violations.add(f"{path}.data.shuffle_window", f"is {data.shuffle_window}; must be 0, for all rows, or more")
-    split = {0: Split.RANDOM, 1: Split.RANDOM, 2: Split.LAST}.get(data.split)
+    default_split = Split.LAST if data.HasField("windows") else Split.RANDOM
+    split = {0: default_split, 1: Split.RANDOM, 2: Split.LAST}.get(data.split)
     if split is None:
         violations.add(f"{path}.data.split", f"has the unknown value {data.split}; RANDOM or LAST")
     preparation = parse_preparation(data, f"{path}.data", violations)
