@@ -51,6 +51,18 @@ class LoadedModel:
             return target.undo(outputs.reshape(-1, target.width)).reshape(outputs.shape).astype(outputs.dtype)
         return outputs
 
+    @property
+    def names_classes(self) -> bool:
+        """Whether its outputs stand for classes that have names: a number for each, or one for two."""
+        shape, count = self.network.output_shape, len(self.model.classes)
+        return count > 0 and (shape[-1:] == (count,) or (shape[-1:] == (1,) and count == 2))
+
+    def named_classes(self, outputs: Array) -> Array:
+        """The names of the most probable classes, (rows, ...), of outputs (rows, ..., numbers)."""
+        found = outputs.argmax(axis=-1) if outputs.shape[-1] > 1 else (outputs[..., 0] > 0).astype(np.intp)
+        names: Array = np.array(self.model.classes)[found]
+        return names
+
 
 def finite(rows: Array, dtype: np.dtype[np.floating]) -> Array:
     """The rows in another precision. Raises InvalidArgument if some numbers are none there."""

@@ -7,7 +7,7 @@ from chainrule.v1.training_data_pb2 import TrainingData
 from service.errors import Violations
 from service.jobs.spec import JobSpec, OnDivergence, Precision
 from service.wire.fields import fill, parse
-from service.wire.names import parse_name
+from service.wire.names import parse_model, parse_name
 from service.wire.network import loss_message, network_message, parse_layers, parse_loss, parse_traits
 from service.wire.optimizer import early_stopping_message, optimizer_message, parse_early_stopping, parse_optimization
 from service.wire.preparation import fill_preparation, parse_preparation
@@ -47,7 +47,7 @@ def parse_spec(message: pb.TrainingJobSpec, path: str) -> JobSpec:
     traits = parse_traits(message.network, f"{path}.network", violations)
     initial_model = ""
     if message.initial_model:
-        initial_model = parse_name(message.initial_model, "models", f"{path}.initial_model", violations)
+        initial_model = parse_model(message.initial_model, f"{path}.initial_model", violations)
     loss = None if message.HasField("environment") else parse_loss(message.loss, f"{path}.loss", violations)
     optimization = parse_optimization(message.optimizer, f"{path}.optimizer", violations)
 

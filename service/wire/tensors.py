@@ -32,7 +32,7 @@ DATATYPES: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 """For each datatype that is taken: how its numbers lie in raw bytes, and the field that has them otherwise."""
 
-OUTPUT = "output"
+OUTPUT, CLASS = "output", "class"
 LONGEST_TEXT, MOST_CHARACTERS = 100_000, 25_000_000
 """Of a text in a request, and of room for all of a column's."""
 
@@ -135,33 +135,49 @@ def _texts(tensor: pb.ModelInferRequest.InferInputTensor, raw: bytes | None, pat
         raise InvalidArgument.of(path, "has a text that is not in UTF-8") from None
 
 
-def check_outputs(request: pb.ModelInferRequest) -> None:
-    """Raises InvalidArgument if a request asks for what no model gives."""
-    if len(request.outputs) > 1:
-        raise InvalidArgument.of("outputs", f"has {len(request.outputs):,} tensors; there is one, named {OUTPUT!r}")
-    for output in request.outputs:
-        if output.name != OUTPUT:
-            raise InvalidArgument.of(
-                "outputs[0].name", f"is {output.name[:LONGEST]!r}; the model's output is {OUTPUT!r}"
-            )
+def asked_outputs(request: pb.ModelInferRequest, given: Sequence[str]) -> Sequence[str]:
+    """Which of the outputs that a model gives a request asks for; all by default. Raises InvalidArgument."""
+    names = " and ".join(map(repr, given))
+    if len(request.outputs) > len(given):
+        raise InvalidArgument.of("outputs", f"has {len(request.outputs):,} tensors; the model gives {names}")
+    for index, output in enumerate(request.outputs):
+        if output.name not in given:
+            raise InvalidArgument.of(f"outputs[{index}].name", f"is {output.name[:LONGEST]!r}; the model gives {names}")
         if output.parameters:
             known = next(iter(output.parameters))[:LONGEST]
             raise InvalidArgument.of(
-                "outputs[0].parameters", f"has {known!r}, an extension of the protocol that this server doesn't have"
+                f"outputs[{index}].parameters",
+                f"has {known!r}, an extension of the protocol that this server doesn't have",
             )
+    return tuple(dict.fromkeys(output.name for output in request.outputs)) or tuple(given)
 
 
-def infer_response(request: pb.ModelInferRequest, model_id: str, version: str, outputs: Array) -> pb.ModelInferResponse:
+def infer_response(
+    request: pb.ModelInferRequest, model_id: str, version: str, outputs: Mapping[str, Array]
+) -> pb.ModelInferResponse:
     """The response for what a model made of a request: raw bytes for raw bytes, contents for contents."""
     response = pb.ModelInferResponse(model_name=model_id, model_version=version, id=request.id)
-    datatype = datatype_of(outputs.dtype)
-    dtype, field = DATATYPES[datatype]
-    tensor = response.outputs.add(name=OUTPUT, datatype=datatype, shape=outputs.shape)
-    if request.raw_input_contents:
-        response.raw_output_contents.append(outputs.astype(dtype, copy=False).tobytes())
-    else:
-        getattr(tensor.contents, field).extend(outputs.ravel().tolist())
+    for name, numbers in outputs.items():
+        if numbers.dtype.kind == "U":
+            _add_texts(response, name, numbers, raw=bool(request.raw_input_contents))
+            continue
+        datatype = datatype_of(numbers.dtype)
+        dtype, field = DATATYPES[datatype]
+        tensor = response.outputs.add(name=name, datatype=datatype, shape=numbers.shape)
+        if request.raw_input_contents:
+            response.raw_output_contents.append(numbers.astype(dtype, copy=False).tobytes())
+        else:
+            getattr(tensor.contents, field).extend(numbers.ravel().tolist())
     return response
+
+
+def _add_texts(response: pb.ModelInferResponse, name: str, texts: Array, *, raw: bool) -> None:
+    tensor = response.outputs.add(name=name, datatype="BYTES", shape=texts.shape)
+    encoded = [text.encode() for text in texts.ravel().tolist()]
+    if raw:
+        response.raw_output_contents.append(b"".join(len(text).to_bytes(4, "little") + text for text in encoded))
+    else:
+        tensor.contents.bytes_contents.extend(encoded)
 
 
 def datatype_of(dtype: np.dtype[np.generic]) -> str:

@@ -1,5 +1,6 @@
 """Jobs that learn from windows over rows in the order of time, and models that take windows of such rows."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from chainrule.v1 import training_job_pb2 as job_pb
 from chainrule.v1 import training_service_pb2 as pb
 from tests.api.predicting import infer, outputs
 from tests.api.running import SECONDS, Service, refusal
+from tests.unit.client.test_cli import run
 from worker.arrays import Array
 
 ROWS, LENGTH, AHEAD, TARGETS = 200, 6, 2, 3
@@ -62,7 +64,7 @@ def hours(service: Service) -> Service:
     return service
 
 
-def test_a_model_takes_windows_and_tells_what_lies_ahead_in_its_own_units(hours: Service) -> None:
+def test_a_model_takes_windows_and_tells_what_lies_ahead_in_its_own_units(hours: Service, tmp_path: Path) -> None:
     job = hours.end(create(hours).name)
     assert job.state == job_pb.TrainingJob.SUCCEEDED, job.error
     assert job.spec.data.split == job.spec.data.LAST
@@ -97,6 +99,14 @@ def test_a_model_takes_windows_and_tells_what_lies_ahead_in_its_own_units(hours:
     np.testing.assert_allclose(
         judged.scores["rmse"] * learned.std(), np.sqrt(np.square(predicted - truth).mean()), rtol=1e-4
     )
+    # The command line asks about every window of a file's rows.
+    (tmp_path / "rows.csv").write_bytes(table(DEMAND))
+    file = tmp_path / "forecasts.npy"
+    asked = ["predict", model.name, "-i", str(tmp_path / "rows.csv"), "-o", str(file)]
+    assert run(*asked, CHAINRULE_SERVER=hours.addresses["grpc"]).exit_code == 0
+    forecasts = np.load(file)
+    assert len(forecasts) == ROWS - LENGTH + 1
+    np.testing.assert_array_equal(forecasts[: len(predicted)], predicted)
     del question.inputs[1]
     question.inputs[0].shape[1] = LENGTH - 1
     assert f"each row is a window of {LENGTH} rows" in refusal(lambda: infer(hours, question)).fields["inputs[0].shape"]
