@@ -136,11 +136,11 @@ async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dic
         jobs = Jobs(store, most_unfinished=settings.unfinished_jobs)
         datasets, uploads, imports = _data(settings)
         models = Models(directory / "models", settings.max_model_bytes)
-        transfer = Transfer(models, jobs, directory / "checkpoints", model_network)
+        aliases = Aliases(directory / "aliases.json", models)
+        transfer = Transfer(models, jobs, directory / "checkpoints", model_network, aliases.resolve)
         transfer.sweep()
         preparing = Preparing(datasets, jobs, directory / "checkpoints")
         preparing.sweep()
-        aliases = Aliases(directory / "aliases.json", models)
         # Forward passes have threads of their own, and more of BLAS in each would stand in each other's way.
         stack.enter_context(threadpoolctl.threadpool_limits(1))
         loaded = LoadedModels(models, network_of, settings.model_cache_bytes)

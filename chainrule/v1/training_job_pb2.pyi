@@ -299,7 +299,8 @@ class TrainingJobSpec(google.protobuf.message.Message):
     precision: global___TrainingJobSpec.Precision.ValueType
     """What parameters, gradients and all between them are computed and kept in. Default FLOAT32."""
     initial_model: builtins.str
-    """A model to start from, "models/<id>". A layer with a name takes the parameters of the model's layer of that name, a
+    """A model to start from, "models/<id>", or "models/@<alias>" for the one that the alias stands for when the job is
+    created. A layer with a name takes the parameters of the model's layer of that name, a
     layer without one those of the model's layer at the same place, if there is one and `fresh` isn't set; they must be
     of the same kind and shape, and at least one must be taken. The job keeps a copy, so that the model may be deleted
     once the job is created. Default: every layer starts anew.
