@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from chainrule.channel import open_channel
-from chainrule.errors import from_rpc_error
+from chainrule.errors import Unavailable, from_rpc_error
 from chainrule.inference.open_inference_pb2 import ModelMetadataRequest, ModelMetadataResponse
 from chainrule.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from chainrule.packing import Source, packed
@@ -80,6 +80,16 @@ class Client:
     def close(self) -> None:
         """Ends the connection and every call that is under way."""
         self._channel.close()
+
+    def check_health(self) -> None:
+        """Returns if the service is ready; raises Unavailable if it isn't yet, or no longer.
+
+        By the standard health protocol, written out: the empty request asks for the service as a whole, and the answer
+        is field 1, whose 1 says that it serves.
+        """
+        check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary("/grpc.health.v1.Health/Check")
+        if self._call(check, b"") != b"\x08\x01":
+            raise Unavailable(f"{self.address} is not ready", grpc.StatusCode.UNAVAILABLE, "NOT_SERVING")
 
     # Jobs
 

@@ -5,12 +5,14 @@ import click
 from chainrule.cli.datasets import datasets
 from chainrule.cli.demo import demo
 from chainrule.cli.evaluate import evaluate
+from chainrule.cli.health import health
 from chainrule.cli.jobs import jobs
 from chainrule.cli.models import models
 from chainrule.cli.predict import predict
 from chainrule.cli.program import Program
 from chainrule.cli.serve import serve
 from chainrule.cli.train import train
+from chainrule.cli.worker import worker
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
@@ -39,5 +41,5 @@ def main() -> None:
     """
 
 
-for command in (demo, train, serve, jobs, datasets, models, predict, evaluate):
+for command in (demo, train, serve, worker, health, jobs, datasets, models, predict, evaluate):
     main.add_command(command)
