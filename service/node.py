@@ -12,11 +12,12 @@ import threading
 from service.cluster.cluster import ClusterError
 from service.cluster.node import answers, await_head, join
 
-LOOK_SECONDS = 0.5
+LOOK_SECONDS = 0.25
 """How often to look whether the node runs and the cluster is there. Ray itself would take a minute to notice."""
 
-LOOKS = 4
-"""After how many looks in a row without an answer the cluster is taken for lost."""
+LOOKS = 3
+"""After how many looks in a row without an answer the cluster is taken for lost. A head that is started again at once
+is away for a second or two."""
 
 
 def main() -> None:
