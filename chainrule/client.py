@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from chainrule.channel import open_channel
-from chainrule.errors import Unavailable, from_rpc_error
+from chainrule.credentials import find_credentials
+from chainrule.errors import from_rpc_error
 from chainrule.inference.open_inference_pb2 import ModelMetadataRequest, ModelMetadataResponse
 from chainrule.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from chainrule.packing import Source, packed
@@ -55,15 +56,26 @@ class Client:
     docstring says.
     """
 
-    def __init__(self, address: str, *, timeout: float = DEFAULT_TIMEOUT) -> None:
-        """For the service at `address` (``host:port``); a call may take `timeout` seconds.
+    def __init__(
+        self,
+        address: str,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        token: str | None = None,
+        ca: Path | None = None,
+        cert: Path | None = None,
+        key: Path | None = None,
+    ) -> None:
+        """For the service at `address`, ``host:port``, or ``grpcs://host:port`` for TLS; a call may take `timeout` s.
 
         The transfer of a file may take as long again as 1 MiB a second needs. Nothing is connected before the first
-        call.
+        call. `token` proves who calls, `ca` has the certificates that are trusted instead of the system's, `cert` and
+        `key` are this side's own; find_credentials tells what is taken for those that are not given. A token is sent
+        over TLS or within this machine, and never else. Raises CredentialsError.
         """
         self.address = address
         self._timeout = timeout
-        self._channel = open_channel(address)
+        self._channel = open_channel(address, find_credentials(token, ca, cert, key))
         self._training = TrainingServiceStub(self._channel)
         self._datasets = DatasetServiceStub(self._channel)
         self._models = ModelServiceStub(self._channel)
@@ -80,16 +92,6 @@ class Client:
     def close(self) -> None:
         """Ends the connection and every call that is under way."""
         self._channel.close()
-
-    def check_health(self) -> None:
-        """Returns if the service is ready; raises Unavailable if it isn't yet, or no longer.
-
-        By the standard health protocol, written out: the empty request asks for the service as a whole, and the answer
-        is field 1, whose 1 says that it serves.
-        """
-        check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary("/grpc.health.v1.Health/Check")
-        if self._call(check, b"") != b"\x08\x01":
-            raise Unavailable(f"{self.address} is not ready", grpc.StatusCode.UNAVAILABLE, "NOT_SERVING")
 
     # Jobs
 

@@ -2,7 +2,8 @@
 # Makes what deploy/compose.yaml wants below deploy/secrets, and leaves alone what is there already:
 #
 #   api_token    the token to call the coordinator with: CHAINRULE_TOKEN_FILE=deploy/secrets/api_token
-#   api_tokens   who may call: a line for the token above, by its SHA-256
+#   api_tokens   who may call: a line for each token, by its SHA-256
+#   metrics_token  what Prometheus looks with: it may read
 #   ray_token    what coordinator and workers know each other by
 #   ca.pem ca.key server.pem server.key   for TLS: a CA of your own, and a certificate for this machine
 #
@@ -13,12 +14,15 @@ cd "$(dirname "$0")"
 mkdir -p secrets
 cd secrets
 
-token() { openssl rand -hex 32; }
+token() { openssl rand -hex 32 | tr -d '\n'; }
+sha256() { openssl dgst -sha256 -r <"$1" | cut -d' ' -f1; }
 
 [ -s api_token ] || token >api_token
+[ -s metrics_token ] || token >metrics_token
 [ -s ray_token ] || token >ray_token
 if [ ! -s api_tokens ]; then
-    printf 'admin admin %s\n' "$(tr -d '\n' <api_token | openssl dgst -sha256 -r | cut -d' ' -f1)" >api_tokens
+    printf 'admin admin %s\n' "$(sha256 api_token)" >api_tokens
+    printf 'prometheus read %s\n' "$(sha256 metrics_token)" >>api_tokens
 fi
 if [ ! -s server.pem ]; then
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 \
@@ -31,6 +35,6 @@ if [ ! -s server.pem ]; then
         -extfile server.ext -out server.pem 2>/dev/null
     rm -f server.csr server.ext ca.srl
 fi
-chmod 0444 api_tokens ray_token server.pem server.key ca.pem
+chmod 0444 api_tokens metrics_token ray_token server.pem server.key ca.pem
 chmod 0400 api_token ca.key
 echo "secrets are in $(pwd)"

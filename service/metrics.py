@@ -4,16 +4,25 @@ Read from the state when a scrape comes, so that training never waits for it. A 
 some time after its end, so that their number stays bounded however many jobs there were.
 """
 
+import socket
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from socketserver import ThreadingMixIn
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from service.access.certificates import Certificates, renewed_context
+from service.access.door import Door
+from service.access.watched import Watched
+from service.errors import Unauthenticated
 from service.jobs.job import STATES, Job, Progress
 from service.jobs.jobs import Jobs
 from service.models import usage
@@ -97,18 +106,66 @@ class PredictionMetrics(Collector):
 
 
 @contextmanager
-def metrics_endpoint(host: str, port: int, *collectors: Collector) -> Iterator[int]:
-    """Serves /metrics while the context is open; gives the port. Raises OSError."""
+def metrics_endpoint(
+    host: str,
+    port: int,
+    *collectors: Collector,
+    door: Door | None = None,
+    certificates: Watched[Certificates] | None = None,
+) -> Iterator[int]:
+    """Serves /metrics while the context is open, to whom the door lets in; gives the port. Raises OSError."""
     registry = CollectorRegistry()
     for collector in collectors:
         registry.register(collector)
-    server, thread = start_http_server(port, host, registry)
+    app = _behind(door or Door(), make_wsgi_app(registry))
+    server = make_server(host.strip("[]"), port, app, _Server, _Connection)
+    if certificates:
+        # Hands are shaken when the first byte is read, in the connection's own thread and time.
+        server.socket = renewed_context(certificates).wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
+    thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+    thread.start()
     try:
         yield server.server_port
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """A thread for every connection."""
+
+    daemon_threads = True
+
+    @property
+    def address_family(self) -> socket.AddressFamily:  # type: ignore[override]
+        return socket.AF_INET6 if ":" in str(self.server_address[0]) else socket.AF_INET
+
+
+class _Connection(WSGIRequestHandler):
+    """One connection, which says nothing in the log and may not be silent for long."""
+
+    timeout = 10.0
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002, ARG002 - the library's names
+        return
+
+
+def _behind(door: Door, app: WSGIApplication) -> WSGIApplication:
+    """An application for those whom the door lets in."""
+
+    def guarded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        header = environ.get("HTTP_AUTHORIZATION")
+        try:
+            door.principal([header] if header else [])
+        except Unauthenticated as error:
+            start_response("401 Unauthorized", [("Content-Type", "text/plain"), ("WWW-Authenticate", "Bearer")])
+            return [f"{error.message}\n".encode()]
+        return app(environ, start_response)
+
+    return guarded
 
 
 def _fleet(everything: list[Job], shown: list[tuple[Job, Progress]], capacity: int) -> Iterator[Metric]:

@@ -2,6 +2,7 @@
 
 import click
 
+from chainrule.cli.admin import admin
 from chainrule.cli.datasets import datasets
 from chainrule.cli.demo import demo
 from chainrule.cli.evaluate import evaluate
@@ -41,5 +42,5 @@ def main() -> None:
     """
 
 
-for command in (demo, train, serve, worker, health, jobs, datasets, models, predict, evaluate):
+for command in (demo, train, serve, worker, health, jobs, datasets, models, predict, evaluate, admin):
     main.add_command(command)

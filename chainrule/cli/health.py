@@ -3,7 +3,7 @@
 import click
 
 from chainrule.cli.options import server_option
-from chainrule.client import Client
+from chainrule.health import check_health
 
 
 @click.command()
@@ -17,6 +17,5 @@ def health(timeout: float, server: str) -> None:
     \b
       chainrule health --server 127.0.0.1:50051
     """
-    with Client(server, timeout=timeout) as client:
-        client.check_health()
+    check_health(server, timeout)
     click.echo(f"{server} is ready")

@@ -17,14 +17,19 @@ from chainrule.v1 import (
     training_service_pb2,
     training_service_pb2_grpc,
 )
+from service.access.certificates import Certificates
+from service.access.watched import Watched
 from service.api.datasets import DatasetServicer
 from service.api.errors import ErrorInterceptor
+from service.api.guard import Guard
 from service.api.inference import InferenceServicer
 from service.api.models import ModelServicer
 from service.api.training import TrainingServicer
 
 LARGEST_MESSAGE = 4 << 20
+LARGEST_METADATA = 16 << 10
 MOST_CALLS = 1_000
+"""At a time, of all callers."""
 GRACE_SECONDS = 2.0
 
 OPTIONS = (
@@ -32,6 +37,15 @@ OPTIONS = (
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    # A connection costs memory and a descriptor: one that doesn't finish its handshake, doesn't answer, or has had no
+    # call for long is closed. Clients that are still there connect again with their next call.
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.max_connection_idle_ms", 300_000),
+    # The headers of a call. Without the first, gRPC begins to refuse some of them at random from 8 KiB on.
+    ("grpc.max_metadata_size", LARGEST_METADATA),
+    ("grpc.absolute_max_metadata_size", LARGEST_METADATA),
 )
 
 
@@ -67,11 +81,19 @@ async def serving(
     models: ModelServicer,
     inference: InferenceServicer,
     most_bytes: int = LARGEST_MESSAGE,
+    guard: Guard | None = None,
+    certificates: Watched[Certificates] | None = None,
 ) -> AsyncIterator[int]:
-    """Serves while the context is open; gives the port. A message has at most `most_bytes`. Raises AddressTaken."""
+    """Serves while the context is open; gives the port. A message has at most `most_bytes`. Raises AddressTaken.
+
+    Without a guard everyone may do everything, without certificates everyone on the way may read it.
+    """
     limits = [("grpc.max_receive_message_length", most_bytes), ("grpc.max_send_message_length", most_bytes)]
     server = grpc.aio.server(
-        interceptors=(ErrorInterceptor(),), options=(*OPTIONS, *limits), maximum_concurrent_rpcs=MOST_CALLS
+        # What the guard refuses is told as any other error is.
+        interceptors=(ErrorInterceptor(), *([guard] if guard else [])),
+        options=(*OPTIONS, *limits),
+        maximum_concurrent_rpcs=MOST_CALLS,
     )
     training_service_pb2_grpc.add_TrainingServiceServicer_to_server(training, server)
     dataset_service_pb2_grpc.add_DatasetServiceServicer_to_server(datasets, server)
@@ -91,7 +113,12 @@ async def serving(
     known = Pools(training_service_pb2.DESCRIPTOR.pool, open_inference_pb2.DESCRIPTOR.pool)
     reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server, known)
     try:
-        port = server.add_insecure_port(address)
+        if certificates is None:
+            port = server.add_insecure_port(address)
+        else:
+            # Kept until the server has stopped: gRPC asks it at every handshake, and doesn't hold it itself.
+            credentials = _credentials(certificates)
+            port = server.add_secure_port(address, credentials)
     except RuntimeError as error:
         raise AddressTaken(f"can't listen at {address}: it is taken, or not an address of this machine") from error
     await server.start()
@@ -102,3 +129,24 @@ async def serving(
     finally:
         await healthy.enter_graceful_shutdown()
         await server.stop(GRACE_SECONDS)
+
+
+def _credentials(certificates: Watched[Certificates]) -> grpc.ServerCredentials:
+    """What gRPC speaks TLS with; at every handshake it looks whether there is something newer."""
+    used = certificates.value()
+
+    def configuration(of: Certificates) -> grpc.ServerCertificateConfiguration:
+        return grpc.ssl_server_certificate_configuration([(of.key, of.chain)], of.client_ca)
+
+    # gRPC documents None for "as before", which the type stubs don't have.
+    def newer() -> Any:
+        nonlocal used
+        newest = certificates.value()
+        if newest is used:
+            return None
+        used = newest
+        return configuration(newest)
+
+    return grpc.dynamic_ssl_server_credentials(
+        configuration(used), newer, require_client_authentication=used.client_ca is not None
+    )

@@ -99,6 +99,8 @@ def head(host: str, port: int, workers: int) -> Iterator[str]:
         here = socket.gethostbyname(host)
     except OSError as error:
         raise ClusterError(f"--ray-listen: there is no address for {host!r}: {error.strerror}") from error
+    if os.environ.get("RAY_AUTH_MODE") != "token" and not here.startswith("127."):
+        raise ClusterError(f"whoever reaches {host}:{port} could run code here; set RAY_AUTH_MODE=token, and {TOKENS}")
     node = Node(
         "--head",
         f"--node-ip-address={here}",

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from service.access.principals import caller, require_owner
 from service.data.columns import Column, blocks, describe
 from service.data.formats import Format, read
 from service.data.reading import Group, Reading, refuse
@@ -60,6 +61,8 @@ class Dataset:
     groups: tuple[Group, ...] = ()
     preparation_json: str = ""
     """How columns were made of another dataset's, if they were: a FittedPreparation."""
+    created_by: str = ""
+    """The principal that brought it; "" where nobody is asked."""
 
     @property
     def name(self) -> str:
@@ -176,9 +179,10 @@ class Datasets:
         return dataset
 
     def delete(self, dataset_id: str) -> None:
-        """Removes a dataset. Raises NotFound."""
-        self.get(dataset_id)
+        """Removes a dataset. Raises NotFound or PermissionDenied."""
         with self._room:
+            there = self.get(dataset_id)
+            require_owner(there.name, there.created_by)
             remove_directory(self.root / dataset_id)
             self._stored.pop(dataset_id, None)
 
@@ -198,7 +202,15 @@ class Datasets:
                 rows = len(array)
         made = datetime.now(UTC)
         return Dataset(
-            dataset_id, rows, tuple(columns), content.size_bytes, content.sha256, made, known, content.groups
+            dataset_id,
+            rows,
+            tuple(columns),
+            content.size_bytes,
+            content.sha256,
+            made,
+            known,
+            content.groups,
+            created_by=caller().name,
         )
 
     @contextmanager

@@ -229,6 +229,8 @@ class Job:
     """The newest look at its layers."""
     diagnoses: Mapping[Trouble, Diagnosis] = field(default_factory=dict)
     """What is wrong with it at present."""
+    created_by: str = ""
+    """The principal that created it; "" where nobody is asked."""
 
     @property
     def name(self) -> str:

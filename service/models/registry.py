@@ -19,6 +19,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
+from service.access.principals import caller, require_owner
 from service.data.preparation import FittedPreparation
 from service.errors import AlreadyExists, NotFound
 from service.files import new_directory, remove_directory, sweep
@@ -70,6 +71,8 @@ class Model:
     """The dataset's column that it was trained on."""
     origin: Origin | None = None
     """None for one that was uploaded."""
+    created_by: str = ""
+    """The principal that created its job, or uploaded it; "" where nobody is asked."""
 
     @property
     def preparation(self) -> FittedPreparation | None:
@@ -179,6 +182,7 @@ class Models:
         created: datetime,
         input_column: str = "x",
         origin: Origin | None = None,
+        created_by: str = "",
     ) -> Model:
         """Keeps a trained network, with its loss, accuracy and scores on the held-out rows.
 
@@ -186,14 +190,25 @@ class Models:
         """
         if (self._root / model_id).exists():
             return self.get(model_id)
-        return self._write(model_id, network, layers_json, params, validation, created, input_column, origin)
+        return self._write(
+            model_id, network, layers_json, params, validation, created, input_column, origin, created_by
+        )
 
     def add_uploaded(
         self, model_id: str, network: Network, layers_json: str, params: Array, created: datetime, input_column: str
     ) -> Model:
         """Keeps a network that was trained elsewhere. Raises AlreadyExists."""
         try:
-            return self._write(model_id, network, layers_json, params, (None, None, {}), created, input_column)
+            return self._write(
+                model_id,
+                network,
+                layers_json,
+                params,
+                (None, None, {}),
+                created,
+                input_column,
+                created_by=caller().name,
+            )
         except FileExistsError:
             self.check_free(model_id)
             raise
@@ -212,8 +227,9 @@ class Models:
         return receive(self._root, size_bytes)
 
     def delete(self, model_id: str) -> None:
-        """Removes a model. Raises NotFound."""
-        self.get(model_id)
+        """Removes a model. Raises NotFound or PermissionDenied."""
+        there = self.get(model_id)
+        require_owner(there.name, there.created_by)
         remove_directory(self._root / model_id)
 
     def tensors(self, model_id: str, names: Iterable[str]) -> dict[str, Array]:
@@ -235,6 +251,7 @@ class Models:
         created: datetime,
         input_column: str,
         origin: Origin | None = None,
+        created_by: str = "",
     ) -> Model:
         metadata = {
             "format": "chainrule",
@@ -259,6 +276,7 @@ class Models:
             validation_scores=validation[2],
             input_column=input_column,
             origin=origin,
+            created_by=created_by,
         )
         with new_directory(self._root / model_id) as directory:
             (directory / FILE).write_bytes(data)

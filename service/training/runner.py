@@ -194,7 +194,9 @@ class Runner:
         validation = (epoch.validation_loss, epoch.validation_accuracy, epoch.validation_scores)
         layers = self._layers_json(job.spec)
         column, origin = job.spec.input_column, self._origin(job.spec, dataset)
-        model = self._models.add(job_id, task.network, layers, trained.params, validation, now, column, origin)
+        model = self._models.add(
+            job_id, task.network, layers, trained.params, validation, now, column, origin, job.created_by
+        )
         return Succeeded(
             parameters_sha256=model.parameters_sha256,
             training_loss=epoch.training_loss,

@@ -40,6 +40,7 @@ def dataset_message(dataset: Dataset) -> datasets_pb.Dataset:
         format=format_value(dataset.format),
         groups=group_messages(dataset.groups),
         stored_bytes=dataset.stored_bytes,
+        created_by=dataset.created_by,
     )
 
 
@@ -64,4 +65,5 @@ def model_message(model: Model, aliases: Sequence[str] = ()) -> models_pb.Model:
         spec=json_format.Parse(origin.spec_json, training_job_pb2.TrainingJobSpec()) if origin else None,
         dataset_sha256=origin.dataset_sha256 if origin else "",
         aliases=aliases,
+        created_by=model.created_by,
     )
