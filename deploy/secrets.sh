@@ -4,6 +4,7 @@
 #   api_token    the token to call the coordinator with: CHAINRULE_TOKEN_FILE=deploy/secrets/api_token
 #   api_tokens   who may call: a line for each token, by its SHA-256
 #   metrics_token  what Prometheus looks with: it may read
+#   grafana_password  of Grafana's user admin
 #   ray_token    what coordinator and workers know each other by
 #   ca.pem ca.key server.pem server.key   for TLS: a CA of your own, and a certificate for this machine
 #
@@ -19,6 +20,7 @@ sha256() { openssl dgst -sha256 -r <"$1" | cut -d' ' -f1; }
 
 [ -s api_token ] || token >api_token
 [ -s metrics_token ] || token >metrics_token
+[ -s grafana_password ] || token >grafana_password
 [ -s ray_token ] || token >ray_token
 if [ ! -s api_tokens ]; then
     printf 'admin admin %s\n' "$(sha256 api_token)" >api_tokens
@@ -35,6 +37,6 @@ if [ ! -s server.pem ]; then
         -extfile server.ext -out server.pem 2>/dev/null
     rm -f server.csr server.ext ca.srl
 fi
-chmod 0444 api_tokens metrics_token ray_token server.pem server.key ca.pem
+chmod 0444 api_tokens metrics_token ray_token grafana_password server.pem server.key ca.pem
 chmod 0400 api_token ca.key
 echo "secrets are in $(pwd)"

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -25,12 +25,14 @@ from service.access.door import Door
 from service.access.limits import Limits
 from service.access.tokens import watched_tokens
 from service.access.watched import Watched
+from service.api.calls import Calls
 from service.api.datasets import DatasetServicer
 from service.api.guard import Guard
 from service.api.inference import InferenceServicer
 from service.api.models import ModelServicer
-from service.api.server import AddressTaken, serving
+from service.api.server import SERVICES, AddressTaken, serving
 from service.api.training import TrainingServicer
+from service.api.watching import Watching
 from service.cluster.cluster import Cluster, ClusterError
 from service.cluster.node import head
 from service.cluster.ray_cluster import RayCluster
@@ -42,7 +44,12 @@ from service.files import allow_files, write_atomically
 from service.jobs.jobs import Jobs
 from service.jobs.scheduler import Scheduler
 from service.jobs.store import JobStore, StoreError
-from service.metrics import JobMetrics, PredictionMetrics, metrics_endpoint
+from service.metrics.calls import CallMetrics
+from service.metrics.endpoint import metrics_endpoint
+from service.metrics.fleet import Fleet, FleetMetrics
+from service.metrics.jobs import JobMetrics
+from service.metrics.predictions import PredictionMetrics
+from service.metrics.process import ProcessMetrics
 from service.models.aliases import Aliases
 from service.models.loaded import LoadedModels
 from service.models.predictor import Predictor
@@ -52,6 +59,7 @@ from service.training.preparing import Preparing
 from service.training.runner import Runner
 from service.training.trainer import Policy
 from service.training.transfer import Transfer
+from service.web import site
 from service.wire.job import layers_json, origin, spec_text
 from service.wire.network import model_network
 from worker.network import Network
@@ -119,8 +127,8 @@ async def run(settings: Settings, cluster: RayCluster, announcements: TextIO) ->
 async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dict[str, str]]:
     """A coordinator on a data directory that is its own, its parts made in order and ended in reverse.
 
-    Gives its addresses: "grpc" as HOST:PORT, with grpcs:// before it if it speaks TLS, "metrics" as a URL, and its
-    "data_dir". Raises Refused, AddressTaken or StoreError.
+    Gives its addresses: "grpc" as HOST:PORT, with grpcs:// before it if it speaks TLS, "metrics" and, if there is one,
+    the "web" page as URLs, and its "data_dir". Raises Refused, AddressTaken or StoreError.
     """
     directory = settings.data_dir
     host, _ = host_and_port(settings.listen)
@@ -149,18 +157,24 @@ async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dic
         scheduler = Scheduler(jobs, capacity, runner.run)
         jobs.requeue_interrupted()
 
-        collector = JobMetrics(jobs, runner.timings.get, capacity, settings.metrics_retention_seconds)
-        predictions = PredictionMetrics(predictor.usage, loaded)
+        calls = Calls(SERVICES)
+        metrics = (
+            FleetMetrics(Fleet(jobs, scheduler, datasets, models, directory)),
+            JobMetrics(jobs, runner.timings.get, settings.metrics_retention_seconds),
+            PredictionMetrics(predictor.usage, loaded),
+            CallMetrics(calls),
+            ProcessMetrics(),
+        )
+        texts = [family.text for family in metrics]
         try:
             metrics_port = stack.enter_context(
-                metrics_endpoint(
-                    metrics_host, metrics_port, collector, predictions, door=door, certificates=certificates
-                )
+                metrics_endpoint(metrics_host, metrics_port, *texts, door=door, certificates=certificates)
             )
         except OSError as error:
             raise Refused(f"can't listen at {settings.metrics_listen} for metrics: {error.strerror}") from error
 
-        training = TrainingServicer(jobs, preparing, transfer, cluster.room, scheduler.reason)
+        watching = Watching(jobs, scheduler.reason)
+        training = TrainingServicer(jobs, preparing, transfer, cluster.room, watching)
         dataset_servicer = DatasetServicer(datasets, uploads, imports, jobs)
         most_bytes = settings.max_message_bytes
         inference = InferenceServicer(predictor, aliases, most_bytes)
@@ -168,18 +182,39 @@ async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dic
         audit = stack.enter_context(audit_log(directory / "audit.log"))
         guard = Guard(door, Limits(settings.calls_per_second, settings.concurrent_calls), audit)
         servicers = (training, dataset_servicer, model_servicer, inference)
-        async with serving(settings.listen, *servicers, most_bytes, guard, certificates) as port:
+        async with (
+            _page(settings.web_listen, jobs, watching, door, certificates) as page,
+            serving(settings.listen, *servicers, calls, most_bytes, guard, certificates) as port,
+        ):
             scheduler.start()
             try:
                 yield {
                     "grpc": f"{'grpcs://' if certificates else ''}{host}:{port}",
                     "metrics": f"{'https' if certificates else 'http'}://{metrics_host}:{metrics_port}/metrics",
+                    **page,
                     "data_dir": str(directory),
                 }
             finally:
                 runner.stop()
                 await asyncio.to_thread(scheduler.stop, STOP_SECONDS)
-                training.stop_watching()
+                watching.stop()
+
+
+@asynccontextmanager
+async def _page(
+    address: str | None, jobs: Jobs, watching: Watching, door: Door, certificates: Watched[Certificates] | None
+) -> AsyncIterator[dict[str, str]]:
+    """The web page, if there is to be one; gives its address. Raises Refused."""
+    if address is None:
+        yield {}
+        return
+    async with AsyncExitStack() as stack:
+        try:
+            port = await stack.enter_async_context(site.serving(address, jobs, watching, door, certificates))
+        except OSError as error:
+            why = os.strerror(error.errno) if error.errno else error
+            raise Refused(f"can't listen at {address} for the web page: {why}") from error
+        yield {"web": f"{'https' if certificates else 'http'}://{host_and_port(address)[0]}:{port}/"}
 
 
 def network_of(model: Model) -> Network:

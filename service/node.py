@@ -10,7 +10,7 @@ import sys
 import threading
 
 from service.cluster.cluster import ClusterError
-from service.cluster.node import answers, await_head, join
+from service.cluster.node import answers, await_head, check_token, join
 
 LOOK_SECONDS = 0.25
 """How often to look whether the node runs and the cluster is there. Ray itself would take a minute to notice."""
@@ -31,6 +31,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
+        check_token()
         await_head(options.address, options.wait_seconds)
         node = join(options.address, options.workers)
     except (ClusterError, OSError) as error:

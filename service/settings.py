@@ -41,6 +41,10 @@ class Settings(BaseSettings):
 
     listen: Address = Field("127.0.0.1:50051", description="HOST:PORT for gRPC; port 0 takes a free one")
     metrics_listen: Address = Field("127.0.0.1:9464", description="HOST:PORT for Prometheus; port 0 takes a free one")
+    web_listen: Address | None = Field(
+        None,
+        description="HOST:PORT for a web page with the jobs, live; port 0 takes a free one. By default there is none",
+    )
     data_dir: Path = Field(user_data_path("chainrule"), description="directory for jobs, datasets and models")
     ray_address: str | None = Field(
         None, description="a Ray cluster to join (also from RAY_ADDRESS); by default one is started here"
@@ -123,8 +127,13 @@ class Settings(BaseSettings):
                 "--tls-client-ca needs --tls-cert and --tls-key: only over TLS do clients show certificates"
             )
         if not self.allow_insecure:
-            for option, address in (("--listen", self.listen), ("--metrics-listen", self.metrics_listen)):
-                host, _ = host_and_port(address)
+            addresses = {
+                "--listen": self.listen,
+                "--metrics-listen": self.metrics_listen,
+                "--web-listen": self.web_listen,
+            }
+            for option, address in addresses.items():
+                host, _ = host_and_port(address or "localhost:0")
                 wrong = exposed(option, host, authenticates=self.authenticates, encrypts=self.tls_cert is not None)
                 if wrong:
                     raise ValueError(wrong)

@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from chainrule.inference import open_inference_pb2, open_inference_pb2_grpc
 from chainrule.v1 import (
@@ -19,6 +19,7 @@ from chainrule.v1 import (
 )
 from service.access.certificates import Certificates
 from service.access.watched import Watched
+from service.api.calls import Calls, CallsInterceptor
 from service.api.datasets import DatasetServicer
 from service.api.errors import ErrorInterceptor
 from service.api.guard import Guard
@@ -47,6 +48,19 @@ OPTIONS = (
     ("grpc.max_metadata_size", LARGEST_METADATA),
     ("grpc.absolute_max_metadata_size", LARGEST_METADATA),
 )
+
+SERVICES = tuple(
+    module.DESCRIPTOR.services_by_name[name]
+    for module, name in (
+        (training_service_pb2, "TrainingService"),
+        (dataset_service_pb2, "DatasetService"),
+        (model_service_pb2, "ModelService"),
+        (open_inference_pb2, "GRPCInferenceService"),
+        (health_pb2, "Health"),
+        (reflection_pb2, "ServerReflection"),
+    )
+)
+"""The descriptors of all that is served: ours, health, reflection."""
 
 
 class AddressTaken(Exception):
@@ -80,18 +94,20 @@ async def serving(
     datasets: DatasetServicer,
     models: ModelServicer,
     inference: InferenceServicer,
+    calls: Calls,
     most_bytes: int = LARGEST_MESSAGE,
     guard: Guard | None = None,
     certificates: Watched[Certificates] | None = None,
 ) -> AsyncIterator[int]:
-    """Serves while the context is open; gives the port. A message has at most `most_bytes`. Raises AddressTaken.
+    """Serves while the context is open; gives the port. `calls`, of SERVICES, counts. Raises AddressTaken.
 
-    Without a guard everyone may do everything, without certificates everyone on the way may read it.
+    A message has at most `most_bytes`. Without a guard everyone may do everything, without certificates everyone on the
+    way may read it.
     """
     limits = [("grpc.max_receive_message_length", most_bytes), ("grpc.max_send_message_length", most_bytes)]
     server = grpc.aio.server(
-        # What the guard refuses is told as any other error is.
-        interceptors=(ErrorInterceptor(), *([guard] if guard else [])),
+        # What the guard refuses is told as any other error is, and counts as any other call.
+        interceptors=(CallsInterceptor(calls), ErrorInterceptor(), *([guard] if guard else [])),
         options=(*OPTIONS, *limits),
         maximum_concurrent_rpcs=MOST_CALLS,
     )
@@ -99,19 +115,11 @@ async def serving(
     dataset_service_pb2_grpc.add_DatasetServiceServicer_to_server(datasets, server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
     open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(inference, server)
-    names = [
-        module.DESCRIPTOR.services_by_name[name].full_name
-        for module, name in (
-            (training_service_pb2, "TrainingService"),
-            (dataset_service_pb2, "DatasetService"),
-            (model_service_pb2, "ModelService"),
-            (open_inference_pb2, "GRPCInferenceService"),
-        )
-    ]
     healthy = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     known = Pools(training_service_pb2.DESCRIPTOR.pool, open_inference_pb2.DESCRIPTOR.pool)
-    reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server, known)
+    names = [service.full_name for service in SERVICES]
+    reflection.enable_server_reflection(names, server, known)
     try:
         if certificates is None:
             port = server.add_insecure_port(address)

@@ -100,6 +100,16 @@ class Datasets:
         self._stored = {dataset.id: dataset.stored_bytes for dataset in self.all()}
         self.most_bytes = most_bytes
 
+    @property
+    def stored_bytes(self) -> int:
+        """What all of them take on the disk."""
+        return sum(tuple(self._stored.values()))
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._stored)
+
     def get(self, dataset_id: str) -> Dataset:
         """A dataset's description. Raises NotFound."""
         try:
@@ -230,7 +240,7 @@ class Datasets:
             self._stored[dataset_id] = taken
 
     def _check_room(self, size_bytes: int) -> None:
-        used = sum(tuple(self._stored.values()))
+        used = self.stored_bytes
         if used + size_bytes > self._quota.most_bytes:
             raise ResourceExhausted(
                 f"the dataset has {size_bytes:,} bytes; {used:,} of the {self._quota.most_bytes:,} that all datasets "

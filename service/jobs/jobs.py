@@ -25,6 +25,7 @@ from service.jobs.job import (
 )
 from service.jobs.spec import JobSpec
 from service.jobs.store import JobStore, Record
+from service.training.diagnostics import told
 
 
 class Jobs:
@@ -203,8 +204,9 @@ class Jobs:
         records = []
         for event in events:
             if by_request or not is_no_news(job, event):
-                job = advance(job, event, now)
-                records.append(Record(job.last_event, now, event))
+                for each in told(job, event):
+                    job = advance(job, each, now)
+                    records.append(Record(job.last_event, now, each))
         if records:
             self._store.append(job.id, *records)
             self._jobs[job.id] = job

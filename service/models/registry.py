@@ -110,8 +110,19 @@ class Models:
         sweep(root)
         self._root = root
         self.most_bytes = most_bytes
+        self._sizes = {model.id: model.size_bytes for model in self.all()}
         self._newest: tuple[int, str | None] | None = None
         """When the directory was changed, and the newest model since."""
+
+    @property
+    def stored_bytes(self) -> int:
+        """What the files of all of them take on the disk."""
+        return sum(tuple(self._sizes.values()))
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._sizes)
 
     def get(self, model_id: str) -> Model:
         """A model's description. Raises NotFound."""
@@ -231,6 +242,7 @@ class Models:
         there = self.get(model_id)
         require_owner(there.name, there.created_by)
         remove_directory(self._root / model_id)
+        self._sizes.pop(model_id, None)
 
     def tensors(self, model_id: str, names: Iterable[str]) -> dict[str, Array]:
         """Some of a model's parameters, by their names in its file. Raises NotFound."""
@@ -281,6 +293,7 @@ class Models:
         with new_directory(self._root / model_id) as directory:
             (directory / FILE).write_bytes(data)
             (directory / DESCRIPTION).write_text(json.dumps(asdict(model), default=datetime.isoformat))
+        self._sizes[model_id] = model.size_bytes
         return model
 
     def chunks(self, model_id: str) -> Iterator[tuple[int, bytes]]:

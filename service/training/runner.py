@@ -161,7 +161,8 @@ class Runner:
 
     def _take(self, job_id: str, news: News) -> None:
         """Makes the news durable, in one go."""
-        self.timings[job_id] = news.timing
+        if not isinstance(news.outcome, Gone):  # which knows of none
+            self.timings[job_id] = news.timing
         if news.progress.step:
             self._jobs.set_progress(job_id, news.progress)
         self._jobs.record(job_id, *(posted.event for posted in news.posted))

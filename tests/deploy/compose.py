@@ -44,12 +44,13 @@ class Deployment:
     """What is up."""
 
     port: int
+    web_port: int
     files: Sequence[str]
 
     def compose(self, *words: str, check: bool = True) -> str:
         """Runs `docker compose` on it."""
         files = [word for file in self.files for word in ("-f", file)]
-        env = {"CHAINRULE_IMAGE": IMAGE, "CHAINRULE_PORT": str(self.port)}
+        env = {"CHAINRULE_IMAGE": IMAGE, "CHAINRULE_PORT": str(self.port), "CHAINRULE_WEB_PORT": str(self.web_port)}
         return run("docker", "compose", "-p", PROJECT, *files, *words, env=env, check=check)
 
     def up(self, *services: str, workers: int = 2) -> None:

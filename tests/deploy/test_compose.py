@@ -36,7 +36,7 @@ def image() -> None:
 @pytest.fixture(scope="module")
 def deployment() -> Iterator[Deployment]:
     """A coordinator and two workers."""
-    made = Deployment(free_port(), FILES)
+    made = Deployment(free_port(), free_port(), FILES)
     made.compose("down", "-v", "--remove-orphans", check=False)
     try:
         made.up("coordinator", "worker")
@@ -151,7 +151,7 @@ def test_containers_are_locked_down(deployment: Deployment) -> None:
         assert not found["HostConfig"]["CapAdd"]
         assert "no-new-privileges:true" in found["HostConfig"]["SecurityOpt"]
         published = {port for port, bound in found["NetworkSettings"]["Ports"].items() if bound}
-        assert published <= {"50051/tcp"}
+        assert published <= {"50051/tcp", "8080/tcp"}
         environment = "\n".join(found["Config"]["Env"])
         assert not any(secret in environment for secret in secrets)
         status = run("docker", "exec", container, "cat", "/proc/1/status")
