@@ -155,6 +155,7 @@ def test_what_is_not_there_and_what_is_no_name(call: str, shared: Service) -> No
 def test_cancelling_and_deleting(gated: Service, cluster: GatedCluster) -> None:
     name = gated.create().name
     assert cluster.entered.wait(SECONDS)
+    eventually(lambda: gated.get(name).state == State.RUNNING)
     before = gated.everything()
     running = refusal(lambda: gated.delete(name))
     assert (running.code, running.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "JOB_NOT_ENDED")
