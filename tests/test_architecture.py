@@ -21,6 +21,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("chainrule", "service", "worker")
 LONGEST_FILE = 400
+GRPC = ("grpc", "grpc_status", "grpc_health", "grpc_reflection", "google.rpc")
 
 
 @dataclass(frozen=True)
@@ -233,10 +234,7 @@ RULES: dict[str, Check] = {
     "chainrule imports neither service nor worker": never("chainrule", lambda name: is_in(name, "service", "worker")),
     "ray is imported by its actor and service/cluster/ only": confined(("ray",), "worker/actor.py", "service/cluster/"),
     "grpc is imported in service/api/, service/__main__.py and chainrule/ only": confined(
-        ("grpc", "grpc_status", "grpc_health", "grpc_reflection", "google.rpc"),
-        "service/api/",
-        "service/__main__.py",
-        "chainrule/",
+        GRPC, "service/api/", "service/__main__.py", "chainrule/"
     ),
     "prometheus_client is imported in service/metrics/ only": confined(("prometheus_client",), "service/metrics/"),
     "aiohttp is imported in service/web/ only": confined(("aiohttp",), "service/web/"),
