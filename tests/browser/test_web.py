@@ -118,7 +118,7 @@ def test_what_a_job_has_been_through_is_told_in_words_and_figures(browser: Brows
 def test_curves_are_read_out_by_arrow_keys_and_there_as_tables(browser: Browser, site: Site) -> None:
     with visiting(browser, site.troubled) as visit:
         page = visit.page
-        expect(page.get_by_role("img", name=re.compile("^Loss: .*, at step 120$"))).to_be_visible()
+        expect(page.get_by_role("img", name=re.compile("^Loss: .*, validation 0.06667, at step 120$"))).to_be_visible()
         loss = page.locator("figure", has=page.get_by_role("heading", name="Loss"))
         loss.locator("svg[role=img]").focus()
         page.keyboard.press("End")
