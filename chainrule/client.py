@@ -21,7 +21,7 @@ from chainrule.errors import from_rpc_error
 from chainrule.inference.open_inference_pb2 import ModelMetadataRequest, ModelMetadataResponse
 from chainrule.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from chainrule.packing import Source, packed
-from chainrule.predicting import Numbers, as_rows, outputs, requests
+from chainrule.predicting import Numbers, as_columns, outputs, requests
 from chainrule.resources import DATASETS, JOBS, MODELS, bare_alias, bare_id, full_name
 from chainrule.transfer import Progress, Upload, column_groups, save_download
 from chainrule.uploading import send_all
@@ -326,16 +326,17 @@ class Client:
             stream.cancel()
         return target
 
-    def predict(self, name: str, rows: ArrayLike) -> Numbers:
+    def predict(self, name: str, rows: ArrayLike | Mapping[str, ArrayLike]) -> Numbers:
         """What a model makes of some rows (rows, ...), an array of (rows, ...): for classes their logits.
 
-        However many rows there are, they are sent in messages that the service takes, all to the same model. Raises
-        InvalidRequest if the model can't take such rows, DatasetFileError if they are no numbers.
+        A model that makes its input of a dataset's columns takes an array for each of them, by name; one of windows
+        (windows, length, ...). However many rows there are, they are sent in messages that the service takes, all to
+        the same model. Raises InvalidRequest if the model can't take such rows, DatasetFileError if they are none.
         """
         described = self.describe_model(name)
         found = [
             outputs(self._call(self._inference.ModelInfer, request))
-            for request in requests(as_rows(rows, described), described)
+            for request in requests(as_columns(rows, described), described)
         ]
         return np.concatenate(found)
 

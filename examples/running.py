@@ -9,12 +9,13 @@ from pathlib import Path
 from chainrule import AlreadyExists, Client, NotFound
 from chainrule.jobfile import read_job_file
 from chainrule.resources import bare_id, full_name
+from chainrule.v1.dataset_service_pb2 import Dataset
 from chainrule.v1.training_job_pb2 import TrainingJob
 from examples.catalog import Example
 from examples.data import SOURCES, STORE, every
-from examples.data.columns import Columns
+from examples.data.columns import Columns, as_csv, has_text
 
-SHORT_ROWS, SHORT_BATCH, SHORT_EPISODES = 96, 32, 8
+SHORT_ROWS, SHORT_SERIES, SHORT_BATCH, SHORT_EPISODES = 96, 240, 32, 8
 
 
 @dataclass(frozen=True)
@@ -65,15 +66,22 @@ class Runner:
             self.client.get_dataset(identity)
         except NotFound:
             with suppress(AlreadyExists):  # someone else may be faster
-                self.client.upload_dataset(self._columns(name), identity)
+                columns = self._columns(name)
+                if has_text(columns):
+                    self.client.upload_dataset(as_csv(columns), identity, layout=Dataset.CSV)
+                else:
+                    self.client.upload_dataset(columns, identity)
         return full_name("datasets", identity)
 
     def _columns(self, name: str) -> Columns:
         source = SOURCES[name]
+        rows = SHORT_SERIES if source.is_series else SHORT_ROWS
         if self.stand_in and source.columns:
-            return source.stand_in(SHORT_ROWS)
+            return source.stand_in(rows)
         columns = source.make(self.store)
-        return every(columns, SHORT_ROWS) if self.short else columns
+        if self.short and source.is_series:
+            return {name: column[:rows] for name, column in columns.items()}
+        return every(columns, rows) if self.short else columns
 
     def _score(self, example: Example, job: TrainingJob, judged_on: str) -> float | None:
         if job.state != TrainingJob.SUCCEEDED:

@@ -140,6 +140,10 @@ def download(name: str, output: Path, kind: str, server: str, as_json: bool) -> 
     with Client(server) as client:
         path = client.download_model(name, output, onnx=kind == "onnx")
         model = client.get_model(name)
+        inputs = [tensor.name for tensor in client.describe_model(model.name).inputs]
+    if kind == "onnx" and inputs != [model.input_column]:
+        made_of = ", ".join(inputs[:20])
+        say(f"it takes {model.input_column!r} as the model makes it of {made_of}; its metadata says how")
     if as_json:
         print_json(as_dict(model) | {"path": str(path)})
     else:

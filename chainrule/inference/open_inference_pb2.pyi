@@ -192,9 +192,9 @@ class ModelMetadataResponse(google.protobuf.message.Message):
         DATATYPE_FIELD_NUMBER: builtins.int
         SHAPE_FIELD_NUMBER: builtins.int
         name: builtins.str
-        """Its name: of an input that of the dataset's column, of the output "output"."""
+        """Its name: of an input that of the dataset's column, of the outputs "output" and, where classes have names, "class"."""
         datatype: builtins.str
-        """Its type, which is that of the parameters: "FP32", or "FP64". Inputs may come in others."""
+        """Its type, which is that of the parameters: "FP32", or "FP64"; "BYTES" for texts. Inputs may come in others."""
         @property
         def shape(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
             """Its shape, -1 for any number of rows first."""
@@ -280,10 +280,10 @@ class ModelInferRequest(google.protobuf.message.Message):
         name: builtins.str
         """The input's name."""
         datatype: builtins.str
-        """The type of the numbers: FP64, FP32, FP16, INT64 to INT8, UINT64 to UINT8 or BOOL."""
+        """The type of the numbers: FP64, FP32, FP16, INT64 to INT8, UINT64 to UINT8 or BOOL; BYTES for texts in UTF-8."""
         @property
         def shape(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
-            """How many rows, then the shape of a row."""
+            """How many rows, then the shape of a row. A model of windows takes a window in the place of a row."""
 
         @property
         def parameters(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, global___InferParameter]:
@@ -382,7 +382,7 @@ class ModelInferRequest(google.protobuf.message.Message):
 
     @property
     def inputs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ModelInferRequest.InferInputTensor]:
-        """The model's one input."""
+        """The model's one input; or one for each column, if it makes its input of several."""
 
     @property
     def outputs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ModelInferRequest.InferRequestedOutputTensor]:
@@ -447,7 +447,7 @@ class ModelInferResponse(google.protobuf.message.Message):
         name: builtins.str
         """The output's name."""
         datatype: builtins.str
-        """The type of the numbers: "FP32", or "FP64"."""
+        """The type of the numbers: "FP32", or "FP64"; "BYTES" for the names of the most probable classes."""
         @property
         def shape(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
             """How many rows, then the shape of a row."""

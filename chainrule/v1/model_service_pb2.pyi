@@ -5,6 +5,7 @@ Models: trained networks."""
 
 import builtins
 import chainrule.v1.network_pb2
+import chainrule.v1.preparation_pb2
 import chainrule.v1.training_job_pb2
 import collections.abc
 import google.protobuf.descriptor
@@ -40,7 +41,9 @@ class Model(google.protobuf.message.Message):
         """A tensor for every parameter, the network in the metadata."""
         ONNX: Model._Format.ValueType  # 2
         """The network as a graph of operators, for runtimes that know nothing of Chainrule. It takes rows in single
-        precision under the name of the input column and gives "output", which for classes are logits.
+        precision under the name of the input column and gives "output", which for classes are logits. Where inputs are
+        prepared it takes them as they are after that, and outputs of a standardised target are standardised: how both are
+        made, and the names of classes, is in the file's metadata under "preparation", in JSON.
         """
 
     class Format(_Format, metaclass=_FormatEnumTypeWrapper):
@@ -52,7 +55,9 @@ class Model(google.protobuf.message.Message):
     """A tensor for every parameter, the network in the metadata."""
     ONNX: Model.Format.ValueType  # 2
     """The network as a graph of operators, for runtimes that know nothing of Chainrule. It takes rows in single
-    precision under the name of the input column and gives "output", which for classes are logits.
+    precision under the name of the input column and gives "output", which for classes are logits. Where inputs are
+    prepared it takes them as they are after that, and outputs of a standardised target are standardised: how both are
+    made, and the names of classes, is in the file's metadata under "preparation", in JSON.
     """
 
     @typing.final
@@ -88,6 +93,8 @@ class Model(google.protobuf.message.Message):
     SPEC_FIELD_NUMBER: builtins.int
     DATASET_SHA256_FIELD_NUMBER: builtins.int
     ALIASES_FIELD_NUMBER: builtins.int
+    CLASSES_FIELD_NUMBER: builtins.int
+    WINDOWS_FIELD_NUMBER: builtins.int
     CREATED_BY_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The resource name, "models/<id>"."""
@@ -145,6 +152,16 @@ class Model(google.protobuf.message.Message):
     def aliases(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """The aliases that stand for it, but for "latest"."""
 
+    @property
+    def classes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The names of the classes that it tells apart, in the order of its outputs; of two with a single output, the second is
+        what a logit above 0 stands for. Empty if they have none, or names of more than 10,000 characters together.
+        """
+
+    @property
+    def windows(self) -> chainrule.v1.preparation_pb2.Windows:
+        """The windows of rows that it takes. Unset if it takes single rows."""
+
     def __init__(
         self,
         *,
@@ -165,10 +182,12 @@ class Model(google.protobuf.message.Message):
         spec: chainrule.v1.training_job_pb2.TrainingJobSpec | None = ...,
         dataset_sha256: builtins.str = ...,
         aliases: collections.abc.Iterable[builtins.str] | None = ...,
+        classes: collections.abc.Iterable[builtins.str] | None = ...,
+        windows: chainrule.v1.preparation_pb2.Windows | None = ...,
         created_by: builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "create_time", b"create_time", "loss", b"loss", "network", b"network", "spec", b"spec", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "aliases", b"aliases", "create_time", b"create_time", "created_by", b"created_by", "dataset_sha256", b"dataset_sha256", "input_column", b"input_column", "input_shape", b"input_shape", "loss", b"loss", "name", b"name", "network", b"network", "parameter_count", b"parameter_count", "parameters_sha256", b"parameters_sha256", "sha256", b"sha256", "size_bytes", b"size_bytes", "spec", b"spec", "training_job", b"training_job", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss", "validation_scores", b"validation_scores"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "create_time", b"create_time", "loss", b"loss", "network", b"network", "spec", b"spec", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss", "windows", b"windows"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "aliases", b"aliases", "classes", b"classes", "create_time", b"create_time", "created_by", b"created_by", "dataset_sha256", b"dataset_sha256", "input_column", b"input_column", "input_shape", b"input_shape", "loss", b"loss", "name", b"name", "network", b"network", "parameter_count", b"parameter_count", "parameters_sha256", b"parameters_sha256", "sha256", b"sha256", "size_bytes", b"size_bytes", "spec", b"spec", "training_job", b"training_job", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss", "validation_scores", b"validation_scores", "windows", b"windows"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_validation_accuracy", b"_validation_accuracy"]) -> typing.Literal["validation_accuracy"] | None: ...
     @typing.overload

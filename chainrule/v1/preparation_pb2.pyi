@@ -172,6 +172,44 @@ class Tokenise(google.protobuf.message.Message):
 global___Tokenise = Tokenise
 
 @typing.final
+class Windows(google.protobuf.message.Message):
+    """Rows in the order of time become windows: what the features make of `length` rows one after the other is one input,
+    (length, numbers a row), and its target lies ahead of it. Every row that has enough rows before and after it ends a
+    window. The target column may be named among the features, since its past is known. Held out are the last windows, and
+    those before them whose targets overlap theirs are left out, so that nothing that is to be predicted was trained on.
+    A model then takes windows of that many rows, and gives what lies ahead.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LENGTH_FIELD_NUMBER: builtins.int
+    AHEAD_FIELD_NUMBER: builtins.int
+    TARGETS_FIELD_NUMBER: builtins.int
+    length: builtins.int
+    """How many rows a window has: 1 to 10,000. Required."""
+    ahead: builtins.int
+    """How many rows after a window's last the target's first is: 1, the next row, to 10,000. Default 1."""
+    targets: builtins.int
+    """How many rows, from there on, the target has: 1 to 10,000. With more than one a target has the shape (targets, ...).
+    Default 1.
+    """
+    def __init__(
+        self,
+        *,
+        length: builtins.int = ...,
+        ahead: builtins.int | None = ...,
+        targets: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_ahead", b"_ahead", "_targets", b"_targets", "ahead", b"ahead", "targets", b"targets"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_ahead", b"_ahead", "_targets", b"_targets", "ahead", b"ahead", "length", b"length", "targets", b"targets"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_ahead", b"_ahead"]) -> typing.Literal["ahead"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_targets", b"_targets"]) -> typing.Literal["targets"] | None: ...
+
+global___Windows = Windows
+
+@typing.final
 class TargetPreparation(google.protobuf.message.Message):
     """What becomes of the target column."""
 

@@ -57,6 +57,7 @@ class TrainingData(google.protobuf.message.Message):
     WEIGHT_COLUMN_FIELD_NUMBER: builtins.int
     FEATURES_FIELD_NUMBER: builtins.int
     TARGET_FIELD_NUMBER: builtins.int
+    WINDOWS_FIELD_NUMBER: builtins.int
     SPLIT_FIELD_NUMBER: builtins.int
     dataset: builtins.str
     """The dataset's resource name, "datasets/<id>". Required."""
@@ -76,7 +77,7 @@ class TrainingData(google.protobuf.message.Message):
     weight_column: builtins.str
     """A column of one number a row, none below 0: how much each row counts in the loss. Default: every row counts 1."""
     split: global___TrainingData.Split.ValueType
-    """Which rows are held out. Default: RANDOM."""
+    """Which rows are held out. Default: RANDOM; with windows LAST, and nothing else."""
     @property
     def features(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[chainrule.v1.preparation_pb2.Feature]:
         """How the input is made of the dataset's columns; it is then called `input_column`, and has what each feature gives, side
@@ -86,6 +87,12 @@ class TrainingData(google.protobuf.message.Message):
     @property
     def target(self) -> chainrule.v1.preparation_pb2.TargetPreparation:
         """What becomes of the target column. Default: nothing."""
+
+    @property
+    def windows(self) -> chainrule.v1.preparation_pb2.Windows:
+        """Makes windows of rows that are in the order of time. Needs features, holds out the last windows, and can't be used
+        with a weight_column or with tokenise. Default: a row is an input.
+        """
 
     def __init__(
         self,
@@ -98,10 +105,11 @@ class TrainingData(google.protobuf.message.Message):
         weight_column: builtins.str = ...,
         features: collections.abc.Iterable[chainrule.v1.preparation_pb2.Feature] | None = ...,
         target: chainrule.v1.preparation_pb2.TargetPreparation | None = ...,
+        windows: chainrule.v1.preparation_pb2.Windows | None = ...,
         split: global___TrainingData.Split.ValueType = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_shuffle_window", b"_shuffle_window", "_validation_fraction", b"_validation_fraction", "shuffle_window", b"shuffle_window", "target", b"target", "validation_fraction", b"validation_fraction"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_shuffle_window", b"_shuffle_window", "_validation_fraction", b"_validation_fraction", "dataset", b"dataset", "features", b"features", "input_column", b"input_column", "shuffle_window", b"shuffle_window", "split", b"split", "target", b"target", "target_column", b"target_column", "validation_fraction", b"validation_fraction", "weight_column", b"weight_column"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_shuffle_window", b"_shuffle_window", "_validation_fraction", b"_validation_fraction", "shuffle_window", b"shuffle_window", "target", b"target", "validation_fraction", b"validation_fraction", "windows", b"windows"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_shuffle_window", b"_shuffle_window", "_validation_fraction", b"_validation_fraction", "dataset", b"dataset", "features", b"features", "input_column", b"input_column", "shuffle_window", b"shuffle_window", "split", b"split", "target", b"target", "target_column", b"target_column", "validation_fraction", b"validation_fraction", "weight_column", b"weight_column", "windows", b"windows"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_shuffle_window", b"_shuffle_window"]) -> typing.Literal["shuffle_window"] | None: ...
     @typing.overload

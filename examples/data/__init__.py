@@ -21,11 +21,12 @@ STORE = Path(__file__).parents[2] / "build" / "examples"
 
 @dataclass(frozen=True)
 class Column:
-    """What a column looks like: its type, the shape of a row, and, of integers, what they are below."""
+    """What a column looks like: its type, the shape of a row, and what integers are below, or which texts there are."""
 
     dtype: str
     shape: tuple[int, ...] = ()
     below: int = 0
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Source:
     """Makes its columns, with a folder for what has to be fetched. Raises Missing."""
     columns: Mapping[str, Column] = field(default_factory=dict)
     """What they look like, for those that do not come with scikit-learn."""
+    is_series: bool = False
+    """Whether its rows are in the order of time."""
 
     def stand_in(self, rows: int) -> Columns:
         """Columns that look like the real ones, of numbers without a meaning: to try a job without fetching data."""
@@ -52,10 +55,20 @@ def every(columns: Columns, rows: int) -> Columns:
 
 def _meaningless(rng: np.random.Generator, column: Column, rows: int) -> Any:
     shape = (rows, *column.shape)
+    if column.texts:
+        return rng.choice(np.array(column.texts), shape)
     if column.below:
         return rng.integers(column.below, size=shape).astype(column.dtype)
     return rng.standard_normal(shape).astype(column.dtype)
 
+
+def text_column(*texts: str) -> Column:
+    """A column that has any of these texts."""
+    return Column(f"<U{max(map(len, texts))}", (), 0, texts)
+
+
+YES_NO = text_column("Yes", "No")
+HALF_HOURS = {"demand": Column("float64"), "tomorrow": text_column(*series.WEEKDAYS)}
 
 SOURCES: Mapping[str, Source] = MappingProxyType(
     {
@@ -66,20 +79,21 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
         "fashion-mnist": Source(
             images.fashion_mnist, {"x": Column("uint8", (28, 28), 256), "y": Column("uint8", (), 10)}
         ),
-        "default": Source(tables.default, {"x": Column("float32", (tables.DEFAULT,)), "y": Column("float32", (1,), 2)}),
+        "default": Source(
+            tables.default,
+            {"student": YES_NO, "default": YES_NO, "balance": Column("float64"), "income": Column("float64")},
+        ),
         "bikeshare": Source(
-            tables.bikeshare, {"x": Column("float32", (tables.BIKESHARE,)), "y": Column("float32", (1,))}
+            tables.bikeshare,
+            {
+                **dict.fromkeys(tables.CATEGORIES, text_column("a", "b", "c")),
+                **dict.fromkeys((*tables.FLAGS, *tables.WEATHER, "bikers"), Column("float64")),
+            },
         ),
-        "electricity": Source(
-            series.electricity,
-            {"x": Column("float32", (series.PAST, series.FEATURES)), "y": Column("float32", (series.FUTURE,))},
-        ),
-        "electricity-last-weeks": Source(
-            series.electricity_last_weeks,
-            {"x": Column("float32", (series.PAST, series.FEATURES)), "y": Column("float32", (series.FUTURE,))},
-        ),
+        "electricity": Source(series.electricity, HALF_HOURS, is_series=True),
+        "electricity-last-weeks": Source(series.electricity_last_weeks, HALF_HOURS, is_series=True),
         "snippets": Source(
-            text.snippets, {"x": Column("int32", (text.WORDS,), text.VOCABULARY), "y": Column("int64", (), 2)}
+            text.snippets, {"snippet": text_column("a good film", "bad", "no!"), "mood": text_column(*text.MOODS)}
         ),
     }
 )

@@ -1,9 +1,10 @@
-"""What a dataset consists of, and two ways to make numbers of a table's columns that a network learns from easily."""
+"""What a dataset consists of, and how columns with texts among them are sent."""
 
-from collections.abc import Mapping, Sequence
+import csv
+import io
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-import numpy as np
 import numpy.typing as npt
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -12,14 +13,15 @@ Columns: TypeAlias = Mapping[str, Array]
 """A dataset: arrays with the same number of rows, by name."""
 
 
-def standardised(columns: Array) -> Array:
-    """Every column with mean 0 and standard deviation 1."""
-    scaled: Array = ((columns - columns.mean(axis=0)) / columns.std(axis=0)).astype(np.float32)
-    return scaled
+def has_text(columns: Columns) -> bool:
+    """Whether any column holds texts."""
+    return any(column.dtype.kind == "U" for column in columns.values())
 
 
-def one_hot(values: Sequence[str]) -> Array:
-    """A column for every different value, in their order: 1 where a row has it, else 0."""
-    names, numbers = np.unique(np.array(values), return_inverse=True)
-    table: Array = np.eye(len(names), dtype=np.float32)[numbers]
-    return table
+def as_csv(columns: Columns) -> bytes:
+    """A table of columns with one value a row, as users have such tables."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))
+    return text.getvalue().encode()

@@ -11,21 +11,21 @@ from examples.data.columns import Array
 PMDARIMA = Archive("pmdarima", "2.1.1", "e8148ff1f4cdb9a07164247eb3e6dddc1baef6e226d38528bd3fdf5d160f8dee")
 
 DAY, WEEK = 48, 7 * 48  # half-hours
-PAST, FUTURE, FEATURES = 2 * DAY, DAY, 3
+PAST = 2 * DAY
+"""What a forecast looks back on."""
 LAST_WEEKS = 2 * WEEK
 """Kept from training, to be forecast at the end."""
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
 def electricity(store: Path) -> dict[str, Array]:
-    """Windows that end before the last two weeks, one for every half-hour."""
-    series = demand(store)
-    return windows(series, PAST, len(series) - LAST_WEEKS - FUTURE)
+    """The half-hours before the last two weeks."""
+    return half_hours(demand(store), 0, -LAST_WEEKS)
 
 
 def electricity_last_weeks(store: Path) -> dict[str, Array]:
-    """Windows whose day to be forecast is within the last two weeks."""
-    series = demand(store)
-    return windows(series, len(series) - LAST_WEEKS, len(series) - FUTURE)
+    """Those of the last two weeks, and before them what the first forecast looks back on."""
+    return half_hours(demand(store), -LAST_WEEKS - PAST, None)
 
 
 def demand(store: Path) -> Array:
@@ -35,19 +35,7 @@ def demand(store: Path) -> Array:
     return np.array(ast.literal_eval(max(lists, key=lambda node: len(node.elts))), np.float64)
 
 
-def windows(series: Array, first: int, last: int) -> dict[str, Array]:
-    """A window for each half-hour t from `first` to `last`.
-
-    x (96, 3): of each half-hour of the two days before t the demand, standardised by what is known before the last two
-    weeks; and whether the same half-hour a day later is on a Saturday, or on a Sunday. y (48): by how much the demand
-    of each half-hour of the day from t on differs from that of the same half-hour a day before. So the naive forecast,
-    "as yesterday", is 0.
-    """
-    known = series[:-LAST_WEEKS]
-    standard = (series - known.mean()) / known.std()
-    weekday = (np.arange(len(series)) + DAY) % WEEK // DAY  # the first half-hour is on a Monday
-    features = np.stack([standard, weekday == 5, weekday == 6], axis=1)
-    at = np.arange(first, last + 1)[:, np.newaxis]
-    future = at + np.arange(FUTURE)
-    x = features[at + np.arange(-PAST, 0)]
-    return {"x": x.astype(np.float32), "y": (standard[future] - standard[future - DAY]).astype(np.float32)}
+def half_hours(series: Array, first: int, last: int | None) -> dict[str, Array]:
+    """demand, in megawatts; tomorrow, on which day of the week the same half-hour a day later is."""
+    days = (np.arange(len(series)) // DAY + 1) % len(WEEKDAYS)  # the first half-hour is on a Monday
+    return {"demand": series[first:last], "tomorrow": np.array(WEEKDAYS)[days][first:last]}

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 
 from chainrule.inference import open_inference_pb2 as pb
@@ -14,7 +15,7 @@ from service.models.aliases import Aliases
 from service.models.loaded import LoadedModel
 from service.models.predictor import Predictor
 from service.wire.names import require_model
-from service.wire.tensors import OUTPUT, check_outputs, datatype_of, infer_response, input_rows, input_table
+from service.wire.tensors import CLASS, OUTPUT, asked_outputs, datatype_of, infer_response, input_rows, input_table
 from worker.arrays import Array, Shape
 
 PLATFORM = "chainrule"
@@ -54,6 +55,7 @@ class InferenceServicer(stubs.GRPCInferenceServiceServicer):
 
     async def ModelMetadata(self, request: pb.ModelMetadataRequest, context: object) -> pb.ModelMetadataResponse:  # noqa: ARG002, N802
         found = await self._model(request.name, request.version, "name")
+        shape = (-1, *found.network.output_shape[:-1])
         tensor, datatype = pb.ModelMetadataResponse.TensorMetadata, datatype_of(found.params.dtype)
         return pb.ModelMetadataResponse(
             name=found.model.id,
@@ -62,7 +64,10 @@ class InferenceServicer(stubs.GRPCInferenceServiceServicer):
             inputs=[
                 tensor(name=name, datatype=datatype, shape=shape) for name, datatype, shape in described_inputs(found)
             ],
-            outputs=[tensor(name=OUTPUT, datatype=datatype, shape=(-1, *found.network.output_shape))],
+            outputs=[
+                tensor(name=OUTPUT, datatype=datatype, shape=(-1, *found.network.output_shape)),
+                *([tensor(name=CLASS, datatype="BYTES", shape=shape)] if found.names_classes else []),
+            ],
         )
 
     async def ModelInfer(self, request: pb.ModelInferRequest, context: object) -> pb.ModelInferResponse:  # noqa: ARG002, N802
@@ -82,13 +87,15 @@ class InferenceServicer(stubs.GRPCInferenceServiceServicer):
         found = await self._model(request.model_name, request.model_version, "model_name")
         if len(request.id) > LONGEST_ID:
             raise InvalidArgument.of("id", f"has {len(request.id):,} characters; must have at most {LONGEST_ID:,}")
-        check_outputs(request)
+        asked = asked_outputs(request, (OUTPUT, CLASS) if found.names_classes else (OUTPUT,))
         rows: Array | Table
         if found.preparation and found.preparation.inputs:
             rows = input_table(request, found.preparation)
         else:
             rows = input_rows(request, found.model.input_column, found.network.input_shape)
         row_bytes = found.params.itemsize * math.prod(found.network.output_shape)
+        if CLASS in asked:
+            row_bytes += math.prod(found.network.output_shape[:-1]) * (8 + _longest(found.model.classes))
         if len(rows) * row_bytes > self._most_bytes - ENVELOPE_BYTES:
             most = (self._most_bytes - ENVELOPE_BYTES) // row_bytes
             raise InvalidArgument.of(
@@ -97,7 +104,8 @@ class InferenceServicer(stubs.GRPCInferenceServiceServicer):
                 f"a response has room for {most:,} rows",
             )
         outputs = await self._predictor.predict(found, rows)
-        return infer_response(request, found.model.id, VERSION, outputs), len(rows)
+        given = {OUTPUT: outputs, **({CLASS: found.named_classes(outputs)} if CLASS in asked else {})}
+        return infer_response(request, found.model.id, VERSION, {name: given[name] for name in asked}), len(rows)
 
     async def _model(self, name: str, asked: str, field: str) -> LoadedModel:
         """The model that a request is about. Raises NotFound or InvalidArgument."""
@@ -109,12 +117,19 @@ class InferenceServicer(stubs.GRPCInferenceServiceServicer):
         return found
 
 
+def _longest(names: Sequence[str]) -> int:
+    """Of names, in bytes."""
+    return max(len(name.encode()) for name in names)
+
+
 def described_inputs(found: LoadedModel) -> list[tuple[str, str, Shape]]:
     """What a model takes: name, datatype and shape of each tensor, one for every column if it prepares them."""
     if found.preparation is None or not found.preparation.inputs:
         return [(found.model.input_column, datatype_of(found.params.dtype), (-1, *found.network.input_shape))]
     described: dict[str, tuple[str, str, Shape]] = {}
+    windows = found.preparation.windows
+    long = (windows.length,) if windows else ()
     for part in found.preparation.inputs:
         wide = (part.width,) if isinstance(part, FittedNumbers) and part.width > 1 else ()
-        described.setdefault(part.column, (part.column, "BYTES" if part.takes_text else "FP64", (-1, *wide)))
+        described.setdefault(part.column, (part.column, "BYTES" if part.takes_text else "FP64", (-1, *long, *wide)))
     return list(described.values())

@@ -24,7 +24,7 @@ from service.models.onnx.export import export
 from service.models.predictor import Predictor
 from service.models.registry import Model, Models, cut
 from service.wire.evaluation import judgement_message, parse_question
-from service.wire.model import described_network, input_column
+from service.wire.model import described_network, input_column, told_origin
 from service.wire.names import require_id, require_model, require_name
 from service.wire.network import model_json, model_network
 from service.wire.resources import model_message
@@ -98,7 +98,8 @@ class ModelServicer(stubs.ModelServiceServicer):
 
     def _onnx(self, model: Model) -> bytes:
         network = model_network(model.layers_json, model.input_shape)
-        return export(network, self._models.parameters(model.id, network), model.input_column)
+        preparation = model.origin.preparation_json if model.origin else ""
+        return export(network, self._models.parameters(model.id, network), model.input_column, preparation)
 
     def _check(self, header: pb.UploadModelHeader) -> str:
         """The id that the model is to have. Raises what is wrong with the header."""
@@ -129,10 +130,10 @@ class ModelServicer(stubs.ModelServiceServicer):
         upload.finish(header.sha256)
         file = ModelFile(upload.path)
         network = described_network(header, file.metadata)
-        column = input_column(header, file.metadata)
+        column, origin = input_column(header, file.metadata), told_origin(file.metadata, network.input_shape)
         params = file.parameters(network)
         layers = model_json(network.layers, network.padding, network.traits)
-        return self._models.add_uploaded(model_id, network, layers, params, datetime.now(UTC), column)
+        return self._models.add_uploaded(model_id, network, layers, params, datetime.now(UTC), column, origin)
 
     async def EvaluateModel(self, request: pb.EvaluateModelRequest, context: object) -> pb.EvaluateModelResponse:  # noqa: ARG002, N802
         begin = time.monotonic()

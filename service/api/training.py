@@ -94,6 +94,7 @@ class TrainingServicer(stubs.TrainingServiceServicer):
         # Asked before whether the job could run now: the first request has settled that, and data may be gone since.
         if not request.validate_only and (made := self._jobs.requested(spec, asked.display_name, request.request_id)):
             return self._message(made)
+        spec = self._transfer.resolved(spec, PATH)
         job_id = new_id()
         with self._prepared(spec, job_id) as (dataset, place):
             spec, remarked, taken = self._feasible(spec, dataset, place)
@@ -124,7 +125,7 @@ class TrainingServicer(stubs.TrainingServiceServicer):
         path = PATH
         task = make_task(spec, dataset, path)
         room = self._room()
-        if spec.workers > room.workers:
+        if spec.workers > room.workers and not room.grows:
             raise InvalidArgument.of(
                 f"{path}.workers",
                 f"is {spec.workers}; the cluster has room for {room.workers}",

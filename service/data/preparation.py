@@ -29,6 +29,7 @@ from service.data.features import (
     fit_categories,
     fit_numbers,
 )
+from service.data.windows import Windows
 from service.data.words import FittedWords, Tokenise, fit_words
 from service.errors import Violations
 from worker.arrays import Array, Rows, Shape
@@ -74,6 +75,7 @@ class Preparation:
 
     features: tuple[Feature, ...] = ()
     target: ClassNames | Standardise | None = None
+    windows: Windows | None = None
 
 
 @dataclass(frozen=True)
@@ -82,16 +84,17 @@ class FittedPreparation:
 
     inputs: tuple[FittedInput, ...] = ()
     target: FittedTarget | None = None
+    windows: Windows | None = None
 
     @property
     def width(self) -> int:
-        """How many numbers an input has."""
+        """How many numbers are made of a row."""
         return sum(part.width for part in self.inputs)
 
     @property
     def row_shape(self) -> Shape:
         """Of an input."""
-        return (self.width,)
+        return (self.windows.length, self.width) if self.windows else (self.width,)
 
     @property
     def integral(self) -> bool:
@@ -111,14 +114,17 @@ class FittedPreparation:
     def to_json(self) -> str:
         """As models and prepared datasets carry it."""
         target = _described(self.target) if self.target else None
-        return json.dumps({"inputs": [_described(part) for part in self.inputs], "target": target})
+        windows = asdict(self.windows) if self.windows else None
+        inputs = [_described(part) for part in self.inputs]
+        return json.dumps({"inputs": inputs, "target": target, "windows": windows})
 
     @classmethod
     def from_json(cls, text: str) -> "FittedPreparation":
         """The inverse."""
         values: dict[str, Any] = json.loads(text)
         target = _restored(values["target"]) if values["target"] else None
-        return cls(tuple(map(_restored, values["inputs"])), target)
+        windows = Windows(**values["windows"]) if values.get("windows") else None
+        return cls(tuple(map(_restored, values["inputs"])), target, windows)
 
 
 def prepare(fitted: FittedPreparation, columns: Mapping[str, Array], dtype: Any = np.float32) -> Array:
@@ -146,7 +152,10 @@ def prepare(fitted: FittedPreparation, columns: Mapping[str, Array], dtype: Any 
 
 @dataclass(frozen=True)
 class Table:
-    """Columns by name, (rows, ...) each, that are prepared when a slice of the rows is asked for."""
+    """Columns by name, that are prepared when a slice of the rows is asked for.
+
+    (rows, ...) each; (windows, length, ...) where inputs are windows, which then count as rows.
+    """
 
     fitted: FittedPreparation
     columns: Mapping[str, Array]
@@ -156,7 +165,11 @@ class Table:
 
     def __getitem__(self, rows: slice) -> Array:
         """Raises InvalidArgument."""
-        return prepare(self.fitted, {name: column[rows] for name, column in self.columns.items()}, np.float64)
+        columns = {name: column[rows] for name, column in self.columns.items()}
+        if self.fitted.windows is None:
+            return prepare(self.fitted, columns, np.float64)
+        flat = {name: column.reshape(-1, *column.shape[2:]) for name, column in columns.items()}
+        return prepare(self.fitted, flat, np.float64).reshape(-1, *self.fitted.row_shape)
 
 
 def fit(
@@ -201,7 +214,7 @@ def fit(
         except NotPreparable as error:
             violations.add(f"{path}.target", str(error))
     violations.raise_any()
-    return FittedPreparation(tuple(inputs), target)
+    return FittedPreparation(tuple(inputs), target, asked.windows)
 
 
 def _fit(feature: Feature, column: Column, blocks: Iterator[Array]) -> FittedInput:
@@ -236,7 +249,7 @@ def _named(
         elif number is None:
             known = ", ".join(repr(column.name) for column in dataset.columns[:20])
             violations.add(field, f"has {name[:100]!r}, which {dataset.name} doesn't have; its columns: {known}")
-        elif name in names:
+        elif name in names and not asked.windows:  # whose rows come before the target
             violations.add(field, f"has {name!r}, which is the target or the weight; an input must not tell it")
         else:
             found.append(dataset.columns[number])

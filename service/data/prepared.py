@@ -3,8 +3,9 @@
 Columns that are taken as they are cost nothing: they are links to the same files.
 """
 
+import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from service.data.columns import Column, describe
 from service.data.datasets import Dataset, read_column, write_description
 from service.data.features import NotPreparable
 from service.data.preparation import FittedPreparation, prepare
+from service.data.windows import in_pieces
 from service.errors import InvalidArgument
 from worker.arrays import Array, Shape
 
@@ -38,17 +40,21 @@ def write_prepared(
     dtype: np.dtype[np.floating],
     check_size: Callable[[int], None],
     path: str,
+    windows: tuple[range, ...] | None = None,
 ) -> Dataset:
     """Makes a dataset of the columns that have a role, of one that lies in `source`.
 
-    `check_size` is told how many bytes it will take. Raises InvalidArgument, naming fields below `path`, or OSError.
+    Of its windows, if inputs are such, those in `windows` are taken, one after the other; by default all. `check_size`
+    is told how many bytes it will take. Raises InvalidArgument, naming fields below `path`, or OSError.
     """
-    check_size(dataset.rows * fitted.width * dtype.itemsize)
+    parts = _all(fitted, dataset, path) if windows is None else windows
+    rows = sum(map(len, parts))
+    check_size(rows * math.prod(fitted.row_shape) * dtype.itemsize)
     columns: list[Column] = []
 
-    def add(name: str, row_shape: Shape, blocks: Iterator[Array]) -> None:
+    def add(name: str, row_shape: Shape, made: Callable[[range], Array], size: int) -> None:
         file = directory / f"{len(columns)}.npy"
-        _write(file, dataset.rows, row_shape, blocks)
+        _write(file, rows, row_shape, (made(piece) for piece in in_pieces(parts, max(size, 1))))
         columns.append(describe(name, read_column(directory, len(columns))))
 
     def link(name: str) -> None:
@@ -60,27 +66,21 @@ def write_prepared(
     if fitted.inputs:
         numbers = {name: dataset.column(name) for name in fitted.columns}
         arrays = {name: read_column(source, number) for name, number in numbers.items() if number is not None}
-        size = max(NUMBERS_AT_ONCE // max(fitted.width, 1), 1)
-        add(
-            roles.inputs,
-            fitted.row_shape,
-            (
-                prepare(fitted, {name: array[start : start + size] for name, array in arrays.items()}, dtype)
-                for start in range(0, dataset.rows, size)
-            ),
-        )
+        size = NUMBERS_AT_ONCE // max(math.prod(fitted.row_shape), 1)
+        add(roles.inputs, fitted.row_shape, lambda piece: _inputs(fitted, arrays, piece, dtype), size)
     else:
         link(roles.inputs)
-    if fitted.target:
-        targets, apply = read_column(source, dataset.column(roles.targets) or 0), fitted.target.apply
+    number = dataset.column(roles.targets)
+    if number is not None and (fitted.target or fitted.windows):
+        targets = read_column(source, number)
+        several = (fitted.windows.targets,) if fitted.windows and fitted.windows.targets > 1 else ()
+        shape = (*several, *targets.shape[1:])
         try:
             add(
                 roles.targets,
-                targets.shape[1:],
-                (
-                    apply(targets[start : start + NUMBERS_AT_ONCE]).reshape(-1, *targets.shape[1:])
-                    for start in range(0, dataset.rows, NUMBERS_AT_ONCE)
-                ),
+                shape,
+                lambda piece: _targets(fitted, targets, piece).reshape(-1, *shape),
+                NUMBERS_AT_ONCE // max(math.prod(shape), 1),
             )
         except NotPreparable as error:
             raise InvalidArgument.of(f"{path}.target_column".lstrip("."), str(error)) from error
@@ -88,9 +88,39 @@ def write_prepared(
         link(roles.targets)
     if roles.weights:
         link(roles.weights)
-    made = replace(dataset, columns=tuple(columns), preparation_json=fitted.to_json())
+    made = replace(dataset, rows=rows, columns=tuple(columns), preparation_json=fitted.to_json())
     write_description(directory, made)
     return made
+
+
+def _all(fitted: FittedPreparation, dataset: Dataset, path: str) -> tuple[range, ...]:
+    """Every row, or every window."""
+    windows = fitted.windows
+    if windows is None:
+        return (range(dataset.rows),)
+    if not windows.count(dataset.rows):
+        raise InvalidArgument.of(
+            f"{path}.dataset".lstrip("."),
+            f"{dataset.name} has {dataset.rows:,} rows; a window and its target take {windows.span:,}",
+        )
+    return (range(windows.count(dataset.rows)),)
+
+
+def _inputs(
+    fitted: FittedPreparation, columns: Mapping[str, Array], piece: range, dtype: np.dtype[np.floating]
+) -> Array:
+    """Some inputs, (rows, *row_shape)."""
+    if fitted.windows is None:
+        return prepare(fitted, {name: column[piece.start : piece.stop] for name, column in columns.items()}, dtype)
+    stop = piece.stop + fitted.windows.length - 1
+    rows = prepare(fitted, {name: column[piece.start : stop] for name, column in columns.items()}, dtype)
+    return fitted.windows.inputs(rows, range(len(piece)))
+
+
+def _targets(fitted: FittedPreparation, column: Array, piece: range) -> Array:
+    """Their targets, with as many numbers as those of the column. Raises NotPreparable."""
+    values = fitted.windows.outcomes(column, piece) if fitted.windows else column[piece.start : piece.stop]
+    return fitted.target.apply(values.reshape(-1, *column.shape[1:])) if fitted.target else values
 
 
 def _write(path: Path, rows: int, row_shape: Shape, blocks: Iterator[Array]) -> None:

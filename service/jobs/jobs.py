@@ -80,6 +80,8 @@ class Jobs:
             job = self._jobs[made] if made else None
         if job and spec.shuffle_window is None:
             spec = replace(spec, shuffle_window=job.spec.shuffle_window)
+        if job and spec.initial_model.startswith("@"):  # which may stand for another model by now
+            spec = replace(spec, initial_model=job.spec.initial_model)
         if job and (job.spec, job.display_name) != (spec, display_name):
             raise AlreadyExists(
                 f"this request_id made {job.name}, which is a different job; use a new request_id for a new job",

@@ -87,7 +87,8 @@ class JobSpec:
     environment: Environment | None = None
     """What to act in, in place of a dataset."""
     initial_model: str = ""
-    """The id of the model whose parameters it starts with; "" if it starts with none."""
+    """The id of the model whose parameters it starts with; "" if it starts with none. Before there is a job, it may be
+    "@" and an alias."""
     preparation: Preparation | None = None
     """How columns become what it learns from; None where they are taken as they are."""
     split: Split = Split.RANDOM

@@ -47,12 +47,21 @@ class LoadedModel:
             except IndexError as error:  # such as a word that the network has no vector for
                 raise InvalidArgument.of("inputs[0]", str(error)) from error
         if self.preparation and isinstance(self.preparation.target, FittedNumbers):
-            return (
-                self.preparation.target.undo(outputs.reshape(len(rows), -1))
-                .reshape(outputs.shape)
-                .astype(outputs.dtype)
-            )
+            target = self.preparation.target
+            return target.undo(outputs.reshape(-1, target.width)).reshape(outputs.shape).astype(outputs.dtype)
         return outputs
+
+    @property
+    def names_classes(self) -> bool:
+        """Whether its outputs stand for classes that have names: a number for each, or one for two."""
+        shape, count = self.network.output_shape, len(self.model.classes)
+        return count > 0 and (shape[-1:] == (count,) or (shape[-1:] == (1,) and count == 2))
+
+    def named_classes(self, outputs: Array) -> Array:
+        """The names of the most probable classes, (rows, ...), of outputs (rows, ..., numbers)."""
+        found = outputs.argmax(axis=-1) if outputs.shape[-1] > 1 else (outputs[..., 0] > 0).astype(np.intp)
+        names: Array = np.array(self.model.classes)[found]
+        return names
 
 
 def finite(rows: Array, dtype: np.dtype[np.floating]) -> Array:

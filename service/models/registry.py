@@ -21,6 +21,7 @@ from safetensors.numpy import save
 
 from service.access.principals import caller, require_owner
 from service.data.preparation import FittedPreparation
+from service.data.windows import Windows
 from service.errors import AlreadyExists, NotFound
 from service.files import new_directory, remove_directory, sweep
 from service.models.incoming import Incoming, receive
@@ -30,6 +31,9 @@ from worker.network import Network
 FILE = "model.safetensors"
 DESCRIPTION = "model.json"
 CHUNK_BYTES = 1 << 20
+MOST_CHARACTERS = 10_000
+"""Of the names of all classes: they are part of a model's description, and many of those fit into a message."""
+
 SETTLED_SECONDS = 1.0
 """How old a change of the directory must be for the next one to get another time."""
 
@@ -44,9 +48,9 @@ class Origin:
     loss_json: str
     """A chainrule.v1.Loss."""
     spec_json: str
-    """The job's chainrule.v1.TrainingJobSpec, every default filled in."""
+    """The job's chainrule.v1.TrainingJobSpec, every default filled in; "" for a model that was uploaded."""
     dataset_sha256: str
-    """Of the file that the dataset was made of."""
+    """Of the file that the dataset was made of; "" for a model that was uploaded."""
     preparation_json: str = ""
     """How inputs were made of the dataset's columns, and what targets stand for: a FittedPreparation; else ""."""
 
@@ -70,7 +74,11 @@ class Model:
     input_column: str = "x"
     """The dataset's column that it was trained on."""
     origin: Origin | None = None
-    """None for one that was uploaded."""
+    """Of one that was uploaded, only what its file tells; None if that is nothing."""
+    classes: tuple[str, ...] = ()
+    """The names of the classes, if they have some, in order."""
+    windows: Windows | None = None
+    """Of which rows its inputs are windows, if they are."""
     created_by: str = ""
     """The principal that created its job, or uploaded it; "" where nobody is asked."""
 
@@ -83,7 +91,7 @@ class Model:
     @property
     def uploaded(self) -> bool:
         """Whether it was uploaded, and not made by a job."""
-        return self.origin is None
+        return self.origin is None or not self.origin.spec_json
 
     @property
     def name(self) -> str:
@@ -132,7 +140,17 @@ class Models:
             raise NotFound(f"models/{model_id}") from None
         shape, created = tuple(values["input_shape"]), datetime.fromisoformat(values["created"])
         origin = Origin(**values["origin"]) if values.get("origin") else None
-        return Model(**{**values, "input_shape": shape, "created": created, "origin": origin})
+        classes, windows = tuple(values.get("classes", ())), values.get("windows")
+        return Model(
+            **{
+                **values,
+                "input_shape": shape,
+                "created": created,
+                "origin": origin,
+                "classes": classes,
+                "windows": Windows(**windows) if windows else None,
+            }
+        )
 
     def stamp(self, model_id: str) -> Stamp:
         """Changes when a model is deleted and another gets its id, and never else. Raises NotFound."""
@@ -206,7 +224,14 @@ class Models:
         )
 
     def add_uploaded(
-        self, model_id: str, network: Network, layers_json: str, params: Array, created: datetime, input_column: str
+        self,
+        model_id: str,
+        network: Network,
+        layers_json: str,
+        params: Array,
+        created: datetime,
+        input_column: str,
+        origin: Origin | None = None,
     ) -> Model:
         """Keeps a network that was trained elsewhere. Raises AlreadyExists."""
         try:
@@ -218,6 +243,7 @@ class Models:
                 (None, None, {}),
                 created,
                 input_column,
+                origin,
                 created_by=caller().name,
             )
         except FileExistsError:
@@ -274,6 +300,8 @@ class Models:
             **({"preparation": origin.preparation_json} if origin and origin.preparation_json else {}),
         }
         data = save({slot.name: slot.view(params) for slot in network.slots}, metadata)
+        text = origin.preparation_json if origin else ""
+        preparation = FittedPreparation.from_json(text) if text else FittedPreparation()
         model = Model(
             id=model_id,
             layers_json=layers_json,
@@ -288,6 +316,8 @@ class Models:
             validation_scores=validation[2],
             input_column=input_column,
             origin=origin,
+            classes=preparation.classes if sum(map(len, preparation.classes)) <= MOST_CHARACTERS else (),
+            windows=preparation.windows,
             created_by=created_by,
         )
         with new_directory(self._root / model_id) as directory:

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from service.data.datasets import Dataset, Datasets, read_description
 from service.data.preparation import fit
 from service.data.prepared import Roles, write_prepared
@@ -18,6 +20,7 @@ from service.files import new_directory
 from service.jobs.jobs import Jobs
 from service.jobs.spec import JobSpec
 from service.training.task import check_weights, dataset_of, usable_column
+from worker.arrays import Rows
 
 FOLDER = "prepared"
 
@@ -82,14 +85,15 @@ class Preparing:
             check_weights(dataset, roles.weights, f"{data}.weight_column", violations, spec.precision.dtype)
         violations.raise_any()
         source = self.datasets.root / dataset.id
-        rows = spec.shards_of(dataset.rows).training_rows
+        rows, windows = _trained_on(spec, dataset, data)
         names = roles.targets, roles.weights
         fitted = fit(
             spec.preparation, dataset, lambda number: self.datasets.array(dataset.id, number), rows, names, data
         )
         with new_directory(own / FOLDER) as directory:
             made = replace(dataset, id=f"{dataset.id}/{FOLDER}/{job_id}")
-            return write_prepared(fitted, made, source, directory, roles, spec.precision.dtype, self._check_size, data)
+            dtype = spec.precision.dtype
+            return write_prepared(fitted, made, source, directory, roles, dtype, self._check_size, data, windows)
 
     def _check_size(self, size_bytes: int) -> None:
         if size_bytes > self.datasets.most_bytes:
@@ -99,3 +103,24 @@ class Preparing:
                 "(--max-dataset-bytes)",
                 reason="DATASET_TOO_LARGE",
             )
+
+
+def _trained_on(spec: JobSpec, dataset: Dataset, path: str) -> tuple[Rows, tuple[range, ...] | None]:
+    """The rows of the dataset that may be learned from; and, if there are such, the windows that are used.
+
+    Raises InvalidArgument.
+    """
+    windows = spec.preparation.windows if spec.preparation else None
+    if windows is None:
+        return spec.shards_of(dataset.rows).training_rows, None
+    used = windows.usable(dataset.rows, holds_out=spec.validation_fraction > 0)
+    if used < 1:
+        least = windows.span + (windows.targets - 1 if spec.validation_fraction else 0)
+        raise InvalidArgument.of(
+            f"{path}.windows",
+            f"and their targets take {least:,} rows at least, so that some can be learned from; {dataset.name} has "
+            f"{dataset.rows:,}",
+        )
+    held_out = spec.shards_of(used).validation_count
+    parts = windows.parts(dataset.rows, used - held_out, held_out)
+    return np.array(windows.covered(parts[0])), parts

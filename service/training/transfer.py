@@ -7,7 +7,7 @@ and start again with the same bits, whatever becomes of the model.
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from service.errors import InvalidArgument, NotFound, Violations
@@ -63,6 +63,15 @@ class Transfer:
     """Below which each job has its checkpoints."""
     read: Callable[[str, Shape], Network]
     """Makes a network of a model's layers in JSON and its input shape."""
+    resolve: Callable[[str], str]
+    """Tells the id that an alias ("@production") stands for, or an id as it is. Raises NotFound."""
+
+    def resolved(self, spec: JobSpec, path: str) -> JobSpec:
+        """The same with the id of the model that it starts from. Raises InvalidArgument."""
+        try:
+            return replace(spec, initial_model=self.resolve(spec.initial_model))
+        except NotFound as error:
+            raise _no_model(error, path) from None
 
     def taken(self, spec: JobSpec, network: Network, path: str) -> Mapping[str, Array]:
         """The parameters that a job takes over, by its own names for them. Raises InvalidArgument."""
@@ -73,9 +82,7 @@ class Transfer:
             pairs = matches(network, self.read(model.layers_json, model.input_shape), path)
             tensors = self.models.tensors(model.id, {theirs.name for _, theirs in pairs})
         except NotFound as error:
-            raise InvalidArgument.of(
-                f"{path}.initial_model", f"{error.message}; train or upload it first", reason=error.reason
-            ) from None
+            raise _no_model(error, path) from None
         return {slot.name: tensors[theirs.name] for slot, theirs in pairs}
 
     @contextmanager
@@ -97,6 +104,12 @@ class Transfer:
 
     def _forget(self, job_id: str) -> None:
         shutil.rmtree(self.directory / job_id, ignore_errors=True)
+
+
+def _no_model(error: NotFound, path: str) -> InvalidArgument:
+    return InvalidArgument.of(
+        f"{path}.initial_model", f"{error.message}; train or upload it first", reason=error.reason
+    )
 
 
 def _slots(network: Network, layer: int) -> dict[str, Slot]:

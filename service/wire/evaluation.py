@@ -17,7 +17,7 @@ def parse_question(request: pb.EvaluateModelRequest, model: Model) -> Question:
     dataset = parse_name(request.dataset, "datasets", "dataset", violations)
     if request.HasField("loss"):
         loss = parse_loss(request.loss, "loss", violations)
-    elif model.origin:
+    elif model.origin and model.origin.loss_json:
         loss = model_loss(model.origin.loss_json)
     else:
         loss = None
@@ -45,6 +45,7 @@ def judgement_message(model: Model, judgement: Judgement, seconds: float) -> pb.
 
 
 def _target_column(model: Model) -> str:
-    if model.origin is None:
-        return "y"
+    if model.origin is None or not model.origin.spec_json:
+        target = model.preparation.target if model.preparation else None
+        return target.column if target else "y"
     return json_format.Parse(model.origin.spec_json, training_job_pb2.TrainingJobSpec()).data.target_column

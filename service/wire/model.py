@@ -9,7 +9,9 @@ from chainrule.v1 import model_service_pb2 as pb
 from chainrule.v1 import network_pb2
 from service.errors import Violations
 from service.models.files import check_network, check_shape
-from service.wire.network import parse_network
+from service.models.registry import Origin
+from service.wire.fitted import parse_fitted
+from service.wire.network import parse_loss, parse_network
 from worker.arrays import Shape
 from worker.network import Network
 
@@ -40,6 +42,23 @@ def input_column(header: pb.UploadModelHeader, metadata: Mapping[str, str]) -> s
         violations.add("header.input_column", f"must be at most {LONGEST_COLUMN} printable characters")
     violations.raise_any()
     return found
+
+
+def told_origin(metadata: Mapping[str, str], input_shape: Shape) -> Origin | None:
+    """What a file tells of how its model was made; None if nothing. Raises InvalidArgument."""
+    violations = Violations()
+    loss_json, preparation_json = metadata.get("loss", ""), metadata.get("preparation", "")
+    if loss_json:
+        message = network_pb2.Loss()
+        try:
+            json_format.Parse(loss_json, message)
+            parse_loss(message, "metadata.loss", violations)
+        except (json_format.ParseError, RecursionError):
+            violations.add("metadata.loss", "is not a chainrule.v1.Loss in JSON")
+    if preparation_json:
+        parse_fitted(preparation_json, input_shape, "metadata.preparation", violations)
+    violations.raise_any()
+    return Origin(loss_json, "", "", preparation_json) if loss_json or preparation_json else None
 
 
 def _of_metadata(metadata: Mapping[str, str], violations: Violations) -> tuple[network_pb2.Network, Shape]:

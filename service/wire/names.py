@@ -37,17 +37,26 @@ def require_name(name: str, collection: str, field: str = "name") -> str:
     return found
 
 
-def require_model(name: str, field: str = "name") -> str:
-    """The id in a model's name, or "@" and the alias in its place. Raises InvalidArgument."""
+def parse_model(name: str, field: str, violations: Violations) -> str:
+    """The id in a model's name, or "@" and the alias in its place; "" if that is wrong and was noted."""
     prefix, _, last = name.partition("/")
     if prefix == "models" and is_id(last.removeprefix("@")):
         return last
     said = f"is {name[:100]!r}" if name else "is missing"
-    raise InvalidArgument.of(
+    violations.add(
         field,
         f'{said}; must be "models/<id>" or "models/@<alias>", where ids and aliases have 1 to 63 lower-case letters, '
         "digits and hyphens and begin with a letter",
     )
+    return ""
+
+
+def require_model(name: str, field: str = "name") -> str:
+    """The id in a model's name, or "@" and the alias in its place. Raises InvalidArgument."""
+    violations = Violations()
+    found = parse_model(name, field, violations)
+    violations.raise_any()
+    return found
 
 
 def require_id(text: str, field: str) -> str:

@@ -5,9 +5,10 @@ import math
 from chainrule.v1 import preparation_pb2 as pb
 from chainrule.v1.training_data_pb2 import TrainingData
 from service.data.preparation import KINDS, REST, TARGET_KINDS, Feature, Preparation
+from service.data.windows import Windows
 from service.data.words import Tokenise
 from service.errors import Violations
-from service.wire.fields import fill_kind, parse_kind
+from service.wire.fields import fill, fill_kind, parse, parse_kind
 
 MOST_FEATURES = 1_000
 MOST_NAMES = 50_000
@@ -15,7 +16,7 @@ MOST_NAMES = 50_000
 
 def parse_preparation(data: TrainingData, path: str, violations: Violations) -> Preparation | None:
     """None if nothing is asked for. Notes what is wrong."""
-    if not data.features and not data.HasField("target"):
+    if not data.features and not data.HasField("target") and not data.HasField("windows"):
         return None
     if len(data.features) > MOST_FEATURES:
         violations.add(f"{path}.features", f"has {len(data.features):,}; must have at most {MOST_FEATURES:,}")
@@ -28,7 +29,11 @@ def parse_preparation(data: TrainingData, path: str, violations: Violations) -> 
     target = None
     if data.HasField("target"):
         target = parse_kind(data.target, TARGET_KINDS, f"{path}.target", violations)
-    return Preparation(features, target)
+    windows = None
+    if data.HasField("windows"):
+        windows = parse(data.windows, Windows, f"{path}.windows", violations)
+        _check_windows(data, features, path, violations)
+    return Preparation(features, target, windows)
 
 
 def fill_preparation(data: TrainingData, preparation: Preparation | None) -> None:
@@ -40,6 +45,8 @@ def fill_preparation(data: TrainingData, preparation: Preparation | None) -> Non
         fill_kind(message, feature.kind, KINDS)
     if preparation.target is not None:
         fill_kind(data.target, preparation.target, TARGET_KINDS)
+    if preparation.windows is not None:
+        fill(data.windows, preparation.windows)
 
 
 def _parse_feature(message: pb.Feature, path: str, violations: Violations) -> Feature | None:
@@ -71,4 +78,17 @@ def _check_together(data: TrainingData, features: tuple[Feature, ...], path: str
     if data.features and name in (data.target_column or "y", data.weight_column):
         violations.add(
             f"{path}.input_column", f"is {name!r}, the name of another column that is used; give the input its own"
+        )
+
+
+def _check_windows(data: TrainingData, features: tuple[Feature, ...], path: str, violations: Violations) -> None:
+    if not data.features:
+        violations.add(f"{path}.features", "is empty; windows need features: as_is takes columns as they are")
+    if any(isinstance(feature.kind, Tokenise) for feature in features):
+        violations.add(f"{path}.windows", "are of numbers and categories, and can't be made of what tokenise gives")
+    if data.weight_column:
+        violations.add(f"{path}.weight_column", "can't be used with windows, which share their rows; leave it out")
+    if data.split == TrainingData.RANDOM:
+        violations.add(
+            f"{path}.split", "is RANDOM; windows overlap, so that only the last can be held out: LAST, or leave it out"
         )

@@ -7,9 +7,11 @@ from google.protobuf import json_format
 from chainrule.v1 import dataset_service_pb2 as datasets_pb
 from chainrule.v1 import model_service_pb2 as models_pb
 from chainrule.v1 import network_pb2, training_job_pb2
+from chainrule.v1.preparation_pb2 import Windows
 from service.data.datasets import Dataset
 from service.models.registry import Model
 from service.wire.datasets import format_value, group_messages
+from service.wire.fields import fill
 from service.wire.job import timestamp
 
 
@@ -46,7 +48,10 @@ def dataset_message(dataset: Dataset) -> datasets_pb.Dataset:
 
 def model_message(model: Model, aliases: Sequence[str] = ()) -> models_pb.Model:
     """The resource for a model with its aliases."""
-    origin = model.origin
+    origin, windows = model.origin, None
+    if model.windows:
+        windows = Windows()
+        fill(windows, model.windows)
     return models_pb.Model(
         name=model.name,
         training_job="" if model.uploaded else f"jobs/{model.id}",
@@ -62,8 +67,12 @@ def model_message(model: Model, aliases: Sequence[str] = ()) -> models_pb.Model:
         create_time=timestamp(model.created),
         input_column=model.input_column,
         loss=json_format.Parse(origin.loss_json, network_pb2.Loss()) if origin and origin.loss_json else None,
-        spec=json_format.Parse(origin.spec_json, training_job_pb2.TrainingJobSpec()) if origin else None,
+        spec=json_format.Parse(origin.spec_json, training_job_pb2.TrainingJobSpec())
+        if origin and origin.spec_json
+        else None,
         dataset_sha256=origin.dataset_sha256 if origin else "",
         aliases=aliases,
+        classes=model.classes,
+        windows=windows,
         created_by=model.created_by,
     )

@@ -7,7 +7,7 @@ from chainrule.v1.training_data_pb2 import TrainingData
 from service.errors import Violations
 from service.jobs.spec import JobSpec, OnDivergence, Precision
 from service.wire.fields import fill, parse
-from service.wire.names import parse_name
+from service.wire.names import parse_model, parse_name
 from service.wire.network import loss_message, network_message, parse_layers, parse_loss, parse_traits
 from service.wire.optimizer import early_stopping_message, optimizer_message, parse_early_stopping, parse_optimization
 from service.wire.preparation import fill_preparation, parse_preparation
@@ -38,7 +38,8 @@ def parse_spec(message: pb.TrainingJobSpec, path: str) -> JobSpec:
         violations.add(f"{path}.data.validation_fraction", f"is {fraction:g}; must be 0 up to, but not including, 1")
     if data.shuffle_window < 0:
         violations.add(f"{path}.data.shuffle_window", f"is {data.shuffle_window}; must be 0, for all rows, or more")
-    split = {0: Split.RANDOM, 1: Split.RANDOM, 2: Split.LAST}.get(data.split)
+    default_split = Split.LAST if data.HasField("windows") else Split.RANDOM
+    split = {0: default_split, 1: Split.RANDOM, 2: Split.LAST}.get(data.split)
     if split is None:
         violations.add(f"{path}.data.split", f"has the unknown value {data.split}; RANDOM or LAST")
     preparation = parse_preparation(data, f"{path}.data", violations)
@@ -46,7 +47,7 @@ def parse_spec(message: pb.TrainingJobSpec, path: str) -> JobSpec:
     traits = parse_traits(message.network, f"{path}.network", violations)
     initial_model = ""
     if message.initial_model:
-        initial_model = parse_name(message.initial_model, "models", f"{path}.initial_model", violations)
+        initial_model = parse_model(message.initial_model, f"{path}.initial_model", violations)
     loss = None if message.HasField("environment") else parse_loss(message.loss, f"{path}.loss", violations)
     optimization = parse_optimization(message.optimizer, f"{path}.optimizer", violations)
 

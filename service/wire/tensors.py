@@ -32,7 +32,7 @@ DATATYPES: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 """For each datatype that is taken: how its numbers lie in raw bytes, and the field that has them otherwise."""
 
-OUTPUT = "output"
+OUTPUT, CLASS = "output", "class"
 LONGEST_TEXT, MOST_CHARACTERS = 100_000, 25_000_000
 """Of a text in a request, and of room for all of a column's."""
 
@@ -70,8 +70,10 @@ def input_rows(request: pb.ModelInferRequest, name: str, row_shape: Shape) -> Ar
 def input_table(request: pb.ModelInferRequest, fitted: FittedPreparation) -> Table:
     """The columns of a request for a model that prepares them: a tensor for each, named as in the dataset.
 
-    Of shape [rows], or [rows, numbers]; texts are BYTES in UTF-8. Raises InvalidArgument.
+    Of shape [rows], or [rows, numbers], and if the model takes windows [rows, length] or [rows, length, numbers]; texts
+    are BYTES in UTF-8. Raises InvalidArgument.
     """
+    long: Shape = (fitted.windows.length,) if fitted.windows else ()
     raw, columns = request.raw_input_contents, dict[str, Array]()
     if raw and len(raw) != len(request.inputs):
         raise InvalidArgument.of("raw_input_contents", f"has {len(raw):,} items for {len(request.inputs):,} tensors")
@@ -82,8 +84,14 @@ def input_table(request: pb.ModelInferRequest, fitted: FittedPreparation) -> Tab
             raise InvalidArgument.of(
                 f"{path}.name", f"is {tensor.name[:LONGEST]!r}; the model takes each of these once: {names}"
             )
+        if tuple(tensor.shape[1 : 1 + len(long)]) != long:
+            raise InvalidArgument.of(
+                f"{path}.shape",
+                f"is {list(tensor.shape[:16])}; each row is a window of {long[0]:,} rows in the order of time: "
+                f"[-1, {long[0]}], where -1 stands for the number of windows",
+            )
         if tensor.datatype == "BYTES":
-            columns[tensor.name] = _texts(tensor, raw[index] if raw else None, path)
+            columns[tensor.name] = _texts(tensor, raw[index] if raw else None, path, long)
             continue
         alone = pb.ModelInferRequest(inputs=[tensor], raw_input_contents=raw[index : index + 1])
         try:
@@ -92,7 +100,7 @@ def input_table(request: pb.ModelInferRequest, fitted: FittedPreparation) -> Tab
             wrong = error.violations[0]
             field = wrong.field.replace("inputs[0]", path).replace("contents[0]", f"contents[{index}]")
             raise InvalidArgument.of(field, wrong.description) from None
-        columns[tensor.name] = rows.reshape(-1) if rows.shape[1:] == (1,) else rows
+        columns[tensor.name] = rows.reshape(-1, *long) if rows.shape[1:] == (*long, 1) else rows
     if missing := [name for name in fitted.columns if name not in columns]:
         raise InvalidArgument.of(
             "inputs", f"has no tensor for column {missing[0]!r}, which the model's input is made of"
@@ -102,10 +110,12 @@ def input_table(request: pb.ModelInferRequest, fitted: FittedPreparation) -> Tab
     return Table(fitted, columns)
 
 
-def _texts(tensor: pb.ModelInferRequest.InferInputTensor, raw: bytes | None, path: str) -> Array:
-    """Texts, each in raw bytes after its length of four bytes."""
-    if len(tensor.shape) not in (1, 2) or tuple(tensor.shape[1:]) not in ((), (1,)):
-        raise InvalidArgument.of(f"{path}.shape", "must be [rows] or [rows, 1] for texts")
+def _texts(tensor: pb.ModelInferRequest.InferInputTensor, raw: bytes | None, path: str, long: Shape) -> Array:
+    """Texts (rows, *long), each in raw bytes after its length of four bytes."""
+    shape = tuple(tensor.shape)
+    if not shape or shape[0] < 0 or shape[1:] not in (long, (*long, 1)):
+        wanted = ", ".join(map(str, ("rows", *long)))
+        raise InvalidArgument.of(f"{path}.shape", f"must be [{wanted}] or [{wanted}, 1] for texts")
     found, at = list(tensor.contents.bytes_contents), 0
     while raw is not None and at < len(raw):
         end = at + 4 + int.from_bytes(raw[at : at + 4], "little")
@@ -113,45 +123,61 @@ def _texts(tensor: pb.ModelInferRequest.InferInputTensor, raw: bytes | None, pat
             raise InvalidArgument.of(f"{path}", "has raw bytes that end within a text")
         found.append(raw[at + 4 : end])
         at = end
-    if len(found) != tensor.shape[0]:
-        raise InvalidArgument.of(f"{path}.shape", f"says {tensor.shape[0]:,} rows, but there are {len(found):,} texts")
+    if len(found) != math.prod(shape):
+        raise InvalidArgument.of(f"{path}.shape", f"says {math.prod(shape):,} texts, but there are {len(found):,}")
     if (longest := max(map(len, found), default=0)) > LONGEST_TEXT or longest * len(found) > MOST_CHARACTERS:
         raise InvalidArgument.of(
             path, f"has a text of {longest:,} bytes; must have at most {LONGEST_TEXT:,}, and fewer in many rows"
         )
     try:
-        return np.array([text.decode() for text in found], f"<U{max(longest, 1)}")
+        return np.array([text.decode() for text in found], f"<U{max(longest, 1)}").reshape(-1, *long)
     except UnicodeDecodeError:
         raise InvalidArgument.of(path, "has a text that is not in UTF-8") from None
 
 
-def check_outputs(request: pb.ModelInferRequest) -> None:
-    """Raises InvalidArgument if a request asks for what no model gives."""
-    if len(request.outputs) > 1:
-        raise InvalidArgument.of("outputs", f"has {len(request.outputs):,} tensors; there is one, named {OUTPUT!r}")
-    for output in request.outputs:
-        if output.name != OUTPUT:
-            raise InvalidArgument.of(
-                "outputs[0].name", f"is {output.name[:LONGEST]!r}; the model's output is {OUTPUT!r}"
-            )
+def asked_outputs(request: pb.ModelInferRequest, given: Sequence[str]) -> Sequence[str]:
+    """Which of the outputs that a model gives a request asks for; all by default. Raises InvalidArgument."""
+    names = " and ".join(map(repr, given))
+    if len(request.outputs) > len(given):
+        raise InvalidArgument.of("outputs", f"has {len(request.outputs):,} tensors; the model gives {names}")
+    for index, output in enumerate(request.outputs):
+        if output.name not in given:
+            raise InvalidArgument.of(f"outputs[{index}].name", f"is {output.name[:LONGEST]!r}; the model gives {names}")
         if output.parameters:
             known = next(iter(output.parameters))[:LONGEST]
             raise InvalidArgument.of(
-                "outputs[0].parameters", f"has {known!r}, an extension of the protocol that this server doesn't have"
+                f"outputs[{index}].parameters",
+                f"has {known!r}, an extension of the protocol that this server doesn't have",
             )
+    return tuple(dict.fromkeys(output.name for output in request.outputs)) or tuple(given)
 
 
-def infer_response(request: pb.ModelInferRequest, model_id: str, version: str, outputs: Array) -> pb.ModelInferResponse:
+def infer_response(
+    request: pb.ModelInferRequest, model_id: str, version: str, outputs: Mapping[str, Array]
+) -> pb.ModelInferResponse:
     """The response for what a model made of a request: raw bytes for raw bytes, contents for contents."""
     response = pb.ModelInferResponse(model_name=model_id, model_version=version, id=request.id)
-    datatype = datatype_of(outputs.dtype)
-    dtype, field = DATATYPES[datatype]
-    tensor = response.outputs.add(name=OUTPUT, datatype=datatype, shape=outputs.shape)
-    if request.raw_input_contents:
-        response.raw_output_contents.append(outputs.astype(dtype, copy=False).tobytes())
-    else:
-        getattr(tensor.contents, field).extend(outputs.ravel().tolist())
+    for name, numbers in outputs.items():
+        if numbers.dtype.kind == "U":
+            _add_texts(response, name, numbers, raw=bool(request.raw_input_contents))
+            continue
+        datatype = datatype_of(numbers.dtype)
+        dtype, field = DATATYPES[datatype]
+        tensor = response.outputs.add(name=name, datatype=datatype, shape=numbers.shape)
+        if request.raw_input_contents:
+            response.raw_output_contents.append(numbers.astype(dtype, copy=False).tobytes())
+        else:
+            getattr(tensor.contents, field).extend(numbers.ravel().tolist())
     return response
+
+
+def _add_texts(response: pb.ModelInferResponse, name: str, texts: Array, *, raw: bool) -> None:
+    tensor = response.outputs.add(name=name, datatype="BYTES", shape=texts.shape)
+    encoded = [text.encode() for text in texts.ravel().tolist()]
+    if raw:
+        response.raw_output_contents.append(b"".join(len(text).to_bytes(4, "little") + text for text in encoded))
+    else:
+        tensor.contents.bytes_contents.extend(encoded)
 
 
 def datatype_of(dtype: np.dtype[np.generic]) -> str:

@@ -23,7 +23,7 @@ def infer(service: Service, request: pb.ModelInferRequest) -> pb.ModelInferRespo
 
 def outputs(response: pb.ModelInferResponse) -> Array:
     """The numbers of a response, (rows, ...)."""
-    (tensor,) = response.outputs
+    tensor = response.outputs[0]
     raw = response.raw_output_contents
     numbers: Array = np.frombuffer(raw[0], "<f4") if raw else np.array(tensor.contents.fp32_contents, np.float32)
     return numbers.reshape(tensor.shape)

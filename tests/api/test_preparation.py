@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from google.protobuf import json_format
 
+from chainrule import Client, DatasetFileError
 from chainrule.inference import open_inference_pb2 as inference_pb
 from chainrule.v1 import dataset_service_pb2 as datasets_pb
 from chainrule.v1 import model_service_pb2 as models_pb
@@ -19,6 +20,7 @@ from service.data.preparation import FittedPreparation
 from service.models.registry import Models
 from tests.api.predicting import infer, outputs
 from tests.api.running import SECONDS, SPEC, Service, refusal, serving
+from tests.unit.client.test_cli import lines, run
 from tests.unit.service.unreliable import GatedCluster
 
 ROWS = 60
@@ -100,7 +102,16 @@ def test_a_table_is_learned_and_the_model_knows_how_it_was_prepared(animals: Ser
         raw.raw_input_contents.append(np.array(values).tobytes())
     raw.inputs.add(name="colour", datatype="BYTES", shape=[3])
     raw.raw_input_contents.append(b"\1\0\0\0r\1\0\0\0g\4\0\0\0blue")
-    np.testing.assert_array_equal(outputs(infer(animals, raw)), outputs(infer(animals, question)))
+    answers = infer(animals, raw), infer(animals, question)
+    np.testing.assert_array_equal(outputs(answers[0]), outputs(answers[1]))
+    # Classes have names: in the model, and of the most probable class in every answer.
+    assert list(model.classes) == ["ape", "bee", "cat"]
+    assert answers[0].raw_output_contents[1] == b"\3\0\0\0ape\3\0\0\0bee\3\0\0\0cat"
+    assert list(answers[1].outputs[1].contents.bytes_contents) == [b"ape", b"bee", b"cat"]
+    assert [(tensor.name, list(tensor.shape)) for tensor in answers[1].outputs] == [("output", [3, 3]), ("class", [3])]
+    question.outputs.add(name="class")
+    assert [tensor.name for tensor in infer(animals, question).outputs] == ["class"]
+    del question.outputs[:]
     del question.inputs[1]
     assert "no tensor for column 'weight'" in refusal(lambda: infer(animals, question)).fields["inputs"]
     file = b"".join(
@@ -109,6 +120,23 @@ def test_a_table_is_learned_and_the_model_knows_how_it_was_prepared(animals: Ser
     )
     header = json.loads(file[8 : 8 + int.from_bytes(file[:8], "little")])
     assert header["__metadata__"]["preparation"] == fitted.to_json()
+    # The file carries it all to another model.
+    with Client(animals.addresses["grpc"]) as client:
+        uploaded = client.upload_model(file, "brought")
+        assert (uploaded.training_job, list(uploaded.classes)) == ("", ["ape", "bee", "cat"])
+        rows: dict[str, list[Any]] = {**numbers, "colour": ["r", "g", "blue"], "animal": ["?"] * 3}
+        np.testing.assert_array_equal(client.predict("brought", rows), outputs(answers[0]))
+        assert client.evaluate_model("brought", "animals").scores == judged.scores
+        (tmp_path / "rows.csv").write_text("animal,colour,legs,weight\n?,r,2,2\n?,g,6,\n")
+        asked_again = ["predict", "brought", "-i", str(tmp_path / "rows.csv")]
+        shown = run(*asked_again, CHAINRULE_SERVER=animals.addresses["grpc"]).stdout.splitlines()
+        assert [line.split()[:2] for line in shown[-2:]] == [["0", "ape"], ["1", "bee"]]
+        found = lines(run(*asked_again, "--json", CHAINRULE_SERVER=animals.addresses["grpc"]))
+        assert [line["class"] for line in found] == ["ape", "bee"]
+        with pytest.raises(DatasetFileError, match="no column 'weight', which brought takes"):
+            client.predict("brought", {"legs": [1.0], "colour": ["r"]})
+        with pytest.raises(DatasetFileError, match="takes a column each of 'legs', 'weight', 'colour'"):
+            client.predict("brought", [[1.0, 2.0]])
 
 
 def test_it_starts_with_the_same_numbers_after_a_restart(tmp_path: Path, cluster: GatedCluster) -> None:

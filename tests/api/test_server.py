@@ -151,11 +151,11 @@ def test_an_error_in_the_service_gives_nothing_away(
         datasets.add("flowers", Content.of(tmp_path / "flowers.npz"), tmp_path / "flowers.npz")
         with jobs_in(tmp_path) as jobs:
             served = DatasetServicer(datasets, Uploads(tmp_path / "uploads"), Imports([], 10**6), jobs)
-            transfer = Transfer(models, jobs, tmp_path / "checkpoints", model_network)
+            aliases = Aliases(tmp_path / "aliases.json", models)
+            transfer = Transfer(models, jobs, tmp_path / "checkpoints", model_network, aliases.resolve)
             training = TrainingServicer(
                 jobs, Preparing(datasets, jobs, tmp_path), transfer, room, Watching(jobs, lambda _: "")
             )
-            aliases = Aliases(tmp_path / "aliases.json", models)
             with closing(Predictor(LoadedModels(models, network_of, 10**6))) as predictor:
                 inference = InferenceServicer(predictor, aliases, 10**6)
                 parts = (

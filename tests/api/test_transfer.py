@@ -56,6 +56,24 @@ def test_what_is_frozen_keeps_its_bits_and_the_new_head_learns(service: Service)
     assert trained(service, **slower).result.parameters_sha256 != job.result.parameters_sha256
 
 
+def test_an_alias_stands_for_its_model_when_the_job_is_created(service: Service) -> None:
+    first, second = (trained(service, seed=seed, epochs=1).result.model for seed in (1, 2))
+
+    def give(model: str) -> None:
+        service.models.SetModelAlias(models_pb.SetModelAliasRequest(name=model, alias="base"), timeout=SECONDS)
+
+    give(first)
+    asked = {"initial_model": "models/@base", "request_id": "once"}
+    made = service.create(**asked)
+    assert made.spec.initial_model == first
+    give(second)
+    assert service.create(**asked).name == made.name  # the same request, although the alias has moved on
+    assert service.create(initial_model="models/@base").spec.initial_model == second
+    assert service.create(initial_model="models/@latest").spec.initial_model != first
+    refused = refusal(lambda: service.create(initial_model="models/@nothing"))
+    assert "there is no model models/@nothing" in refused.fields["training_job.spec.initial_model"]
+
+
 def test_it_goes_on_where_the_model_ended(service: Service) -> None:
     base = trained(service, epochs=30)
     job = trained(service, epochs=1, initial_model=base.result.model)
@@ -95,7 +113,7 @@ def test_the_model_may_go_once_the_job_is_there(tmp_path: Path, cluster: GatedCl
 SPEC = "training_job.spec"
 LAYERS = f"{SPEC}.network.layers"
 WRONG: list[tuple[dict[str, Any], str, str]] = [
-    ({"initial_model": "flowers"}, f"{SPEC}.initial_model", "is 'flowers'; must be \"models/<id>\""),
+    ({"initial_model": "flowers"}, f"{SPEC}.initial_model", "is 'flowers'; must be \"models/<id>\" or"),
     (
         {"initial_model": "models/nobody"},
         f"{SPEC}.initial_model",

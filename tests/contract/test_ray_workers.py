@@ -86,6 +86,8 @@ def stopped(process: int) -> Iterator[None]:
     """Inside, a process does nothing."""
     os.kill(process, signal.SIGSTOP)
     try:
+        # Not at once: a thread that is within a call of the kernel ends that first, and may make a file by it.
+        until(lambda: all(") T " in path.read_text() for path in Path(f"/proc/{process}/task").glob("*/stat")))
         yield
     finally:
         with suppress(ProcessLookupError):

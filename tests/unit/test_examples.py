@@ -1,5 +1,6 @@
 """The examples' data: what is made of the files they come in, and that a file is only read if it is the right one."""
 
+import csv
 import gzip
 import io
 import tarfile
@@ -12,37 +13,33 @@ import pytest
 
 from examples.data import SOURCES, every
 from examples.data.archives import MOST_BYTES, Archive, Missing, from_tar, from_zip
-from examples.data.columns import one_hot, standardised
+from examples.data.columns import as_csv, has_text
 from examples.data.images import fashion_mnist
-from examples.data.series import DAY, LAST_WEEKS, PAST, WEEK, windows
-from examples.data.text import numbered, words
+from examples.data.series import DAY, LAST_WEEKS, PAST, WEEK, WEEKDAYS, half_hours
 
 
-def test_half_hours_a_day_apart_are_held_against_each_other() -> None:
-    series = np.random.default_rng(1).standard_normal(LAST_WEEKS + 2 * WEEK)
-    known = series[:-LAST_WEEKS]
-    made = windows(series, PAST, PAST + WEEK)
-    assert made["x"].shape == (WEEK + 1, PAST, 3)
-    for t in (PAST, PAST + 70, PAST + WEEK):
-        x, y = made["x"][t - PAST], made["y"][t - PAST]
-        np.testing.assert_allclose(x[:, 0] * known.std() + known.mean(), series[t - PAST : t], rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(y * known.std(), series[t : t + DAY] - series[t - DAY : t], rtol=1e-4, atol=1e-5)
-        # A day after the last half-hour that is seen: 0 is Monday.
-        weekday = (t - 1 + DAY) // DAY % 7
-        assert x[-1, 1:].tolist() == [weekday == 5, weekday == 6]
+def test_a_half_hour_knows_which_day_it_is_a_day_later() -> None:
+    series = np.random.default_rng(1).standard_normal(12 * WEEK)
+    made = half_hours(series, 0, None)
+    assert made["demand"].tolist() == series.tolist()
+    for t in (0, 47, 48, 5 * DAY, WEEK - 1, WEEK + 70):
+        assert made["tomorrow"][t] == WEEKDAYS[(t + DAY) // DAY % 7]  # the first is on a Monday
 
 
-def test_words_are_numbered_by_how_frequent_they_are() -> None:
-    texts = [words("It's good, GOOD!"), words("good 2 see"), words("")]
-    assert texts[0] == ["it's", "good", ",", "good", "!"]
-    table = numbered(texts, longest=4, vocabulary=3)
-    assert table.tolist() == [[1, 2, 1, 2], [2, 1, 1, 0], [0, 0, 0, 0]]
+def test_the_last_weeks_begin_with_what_their_first_forecast_looks_back_on() -> None:
+    series = np.arange(12.0 * WEEK)
+    known, last = half_hours(series, 0, -LAST_WEEKS), half_hours(series, -LAST_WEEKS - PAST, None)
+    assert last["demand"][PAST] == known["demand"][-1] + 1
+    assert len(last["demand"]) == PAST + LAST_WEEKS
 
 
-def test_columns_are_made_easy_to_learn_from() -> None:
-    made = standardised(np.array([[1.0, 10.0], [3.0, 30.0]]))
-    np.testing.assert_allclose(made, [[-1, -1], [1, 1]])
-    assert one_hot(["b", "a", "b"]).tolist() == [[0, 1], [1, 0], [0, 1]]
+def test_columns_with_texts_are_sent_as_a_table() -> None:
+    columns = {"n": np.array([1.5, -2e-7]), "t": np.array(['He said "no", twice', "tw\no"])}
+    assert has_text(columns)
+    assert not has_text({"n": columns["n"]})
+    header, *rows = csv.reader(io.StringIO(as_csv(columns).decode(), newline=""))
+    assert header == ["n", "t"]
+    assert [(float(n), t) for n, t in rows] == list(zip(*columns.values(), strict=True))
 
 
 def test_idx_files_become_images(tmp_path: Path) -> None:

@@ -18,8 +18,13 @@ MOST_BYTES = 2_000_000_000
 """Of arrays in a file, which can't have 2 GiB (the format's, protobuf's, own limit)."""
 
 
-def export(network: Network, vector: Array, input_column: str, most_bytes: int = MOST_BYTES) -> bytes:
+def export(
+    network: Network, vector: Array, input_column: str, preparation: str = "", most_bytes: int = MOST_BYTES
+) -> bytes:
     """The file: it takes `input_column` (rows, *input_shape) in single precision, and gives "output".
+
+    How that input is made of columns is no part of the graph: there is no operator for words. `preparation`, which says
+    it, is written into the file's metadata.
 
     Raises FailedPrecondition if a layer can't be written so, the file would be too large, or the onnx package isn't
     there.
@@ -38,7 +43,7 @@ def export(network: Network, vector: Array, input_column: str, most_bytes: int =
             reason="NOT_EXPORTABLE",
         )
     output = graph.name("output")
-    return _encoded(graph, network, (x, y, output))
+    return _encoded(graph, network, (x, y, output), preparation)
 
 
 def _mask(graph: Graph, network: Network, x: str) -> Mask | None:
@@ -52,7 +57,7 @@ def _mask(graph: Graph, network: Network, x: str) -> Mask | None:
     return Mask(given, network.input_shape[0])
 
 
-def _encoded(graph: Graph, network: Network, names: tuple[str, str, str]) -> bytes:
+def _encoded(graph: Graph, network: Network, names: tuple[str, str, str], preparation: str) -> bytes:
     try:
         import onnx  # an extra, and slow to import
     except ImportError:
@@ -77,4 +82,6 @@ def _encoded(graph: Graph, network: Network, names: tuple[str, str, str]) -> byt
         ir_version=IR_VERSION,
         producer_name="chainrule",
     )
+    if preparation:
+        helper.set_model_props(model, {"preparation": preparation})
     return bytes(model.SerializeToString(deterministic=True))

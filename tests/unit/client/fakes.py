@@ -350,7 +350,14 @@ class FakeModels(model_service_pb2_grpc.ModelServiceServicer):
 def describe_model(name: str) -> Model:
     """A model with MODEL_FILE as its file."""
     sha256 = hashlib.sha256(MODEL_FILE).hexdigest()
-    return Model(name=name, parameter_count=4810, validation_accuracy=0.97, size_bytes=len(MODEL_FILE), sha256=sha256)
+    return Model(
+        name=name,
+        parameter_count=4810,
+        validation_accuracy=0.97,
+        size_bytes=len(MODEL_FILE),
+        sha256=sha256,
+        input_column="x",
+    )
 
 
 def page(names: Sequence[str], token: str) -> tuple[Sequence[str], str]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from chainrule import Client, DatasetFileError, InvalidRequest, NotFound
-from chainrule.rows import read_rows
+from chainrule.rows import read_columns, read_rows
 from tests.unit.client.fakes import FakeService
 from tests.unit.client.test_cli import lines, run
 
@@ -110,6 +110,36 @@ def test_files_that_have_rows() -> None:
 def test_files_that_have_none(data: bytes, message: str) -> None:
     with pytest.raises(DatasetFileError, match=message):
         read_rows(data, "rows.csv", "x", (2,))
+
+
+def test_files_that_have_columns() -> None:
+    archive = io.BytesIO()
+    np.savez(archive, legs=[2.0, np.nan], colour=["r", "g,g"], more=[0])
+    table = b'colour, legs ,animal\r\nr,2,ape\r\n"g,g",,bee\r\n'
+    for data in (archive.getvalue(), table):
+        found = read_columns(data, "file", {"legs": False, "colour": True})
+        assert list(found) == ["legs", "colour"]
+        np.testing.assert_array_equal(found["legs"], [2, np.nan])
+        assert found["colour"].tolist() == ["r", "g,g"]
+    windows = read_columns(b"n,t\n1,a\n2,b\n3,c", "file", {"n": False, "t": True}, 2)
+    assert windows["n"].tolist() == [[1, 2], [2, 3]]
+    assert windows["t"].tolist() == [["a", "b"], ["b", "c"]]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"a,b\n1,2", r"rows\.csv: has no column 'n' in its header"),
+        (b"", r"rows\.csv: has no column 'n' in its header"),
+        (b"n,t\n1,a\n2", r"rows\.csv: has 1 columns in row 2; its header has 2"),
+        (b"n,t\nx,a", r"rows\.csv: 'n' must hold numbers: could not convert string to float: 'x'"),
+        (b"n,t\n1,a", r"rows\.csv: has 1 rows; the model takes windows of 2"),
+        (npy(ROWS), r"rows\.csv: has one array; the model takes a column each of 'n', 't'"),
+    ],
+)
+def test_files_that_lack_columns(data: bytes, message: str) -> None:
+    with pytest.raises(DatasetFileError, match=message):
+        read_columns(data, "rows.csv", {"n": False, "t": True}, 2)
 
 
 def test_archives_without_the_input_and_pickles() -> None:

@@ -1,10 +1,13 @@
 """Any specification of a job, for hypothesis to draw."""
 
+from dataclasses import replace
+
 from hypothesis import strategies as st
 
 from service.data.classes import ClassNames
 from service.data.features import AsIs, OneHot, Scale, Standardise
 from service.data.preparation import Feature, Preparation
+from service.data.windows import Windows
 from service.data.words import Tokenise
 from service.jobs.spec import JobSpec, OnDivergence, Precision
 from service.training.optimizers import Adagrad, Adam, AdamW, Momentum, Optimizer, RMSprop, Sgd
@@ -76,6 +79,10 @@ preparations = st.builds(
     st.just(()) | st.just((Feature(("t",), Tokenise(50, 7)),)) | features.map(lambda feature: (feature,)),
     st.sampled_from([ClassNames(), ClassNames(("b", "a")), Standardise()]),
 )
+rows = st.integers(1, 10_000)
+windows = st.builds(
+    Preparation, features.map(lambda feature: (feature,)), st.none(), st.builds(Windows, rows, rows, rows)
+)
 shares, counts = st.floats(0, 1), st.integers(1, 1_000_000)
 factors = st.floats(0, 1, exclude_min=True)
 milestones = st.sets(counts, min_size=1, max_size=4).map(sorted).map(tuple)
@@ -118,7 +125,7 @@ def specs(draw: st.DrawFn) -> JobSpec:
     traits = tuple(Traits(name, draw(st.booleans()), draw(scales), draw(st.booleans())) for name in names)
     shards = draw(st.integers(1, min(batch_size, 1024)))
     workers = draw(st.integers(1, shards))
-    return JobSpec(
+    spec = JobSpec(
         dataset=draw(ids),
         input_column=draw(st.text(min_size=4)),
         target_column=draw(st.text(min_size=1, max_size=3)),
@@ -152,3 +159,6 @@ def specs(draw: st.DrawFn) -> JobSpec:
         preparation=draw(st.none() | preparations),
         split=draw(st.sampled_from(Split)),
     )
+    if not draw(st.booleans()):
+        return spec
+    return replace(spec, preparation=draw(windows), weight_column="", split=Split.LAST)

@@ -87,7 +87,7 @@ def tensors() -> dict[str, np.ndarray]:
 def test_what_is_kept_for_a_job_goes_unless_there_is_one(tmp_path: Path) -> None:
     root = tmp_path / "checkpoints"
     with jobs_in(tmp_path) as jobs:
-        transfer = Transfer(Models(tmp_path / "models"), jobs, root, model_network)
+        transfer = Transfer(Models(tmp_path / "models"), jobs, root, model_network, str)
         with transfer.kept("job-a", tensors()):
             jobs.create(FROM, 30, "", "", job_id="job-a")
         with transfer.kept("job-b", tensors()):
@@ -118,7 +118,7 @@ def test_a_model_is_read_by_name(tmp_path: Path) -> None:
     assert model_network(text, (4,)) == MODEL
     of = network(Dense(3), Dense(5), traits=(Traits("neck"), Traits("body")))
     with jobs_in(tmp_path) as jobs:
-        transfer = Transfer(models, jobs, tmp_path, model_network)
+        transfer = Transfer(models, jobs, tmp_path, model_network, str)
         assert transfer.taken(replace(FROM, initial_model=""), of, "spec") == {}
         with pytest.raises(InvalidArgument, match=r"layers\[1\]: .* its weight has shape \(3, 5\)"):
             transfer.taken(FROM, of, "spec")
