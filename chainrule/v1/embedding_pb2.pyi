@@ -32,7 +32,9 @@ class Embedding(google.protobuf.message.Message):
     size: builtins.int
     """The length of a row, 1 to 16,384. Required."""
     initializer: chainrule.v1.initializer_pb2.Initializer.ValueType
-    """How the rows start. By default LECUN_NORMAL: normal with variance 1, since a one-hot vector counts as one input."""
+    """How the rows start. By default GLOROT_UNIFORM, a one-hot vector counting as one input: within +-sqrt(6 / (1 + size)),
+    so that a row's length is about sqrt(2), whatever its size.
+    """
     def __init__(
         self,
         *,

@@ -64,11 +64,11 @@ def _embeddings(layers: Sequence[Layer], path: str, *, is_reached: bool) -> Iter
         first = is_reached and index == 0
         if isinstance(layer, Embedding):
             yield layer, where, first
-        for name, inner in _inner(layer):
+        for name, inner in inner_layers(layer):
             yield from _embeddings(inner, f"{where}.{name}", is_reached=first)
 
 
-def _inner(layer: Layer) -> Iterator[tuple[str, Sequence[Layer]]]:
+def inner_layers(layer: Layer) -> Iterator[tuple[str, Sequence[Layer]]]:
     """The layers within a layer, each sequence of them with its name."""
     kinds = tuple(LAYERS.values())
     for field in fields(layer):  # type: ignore[arg-type]  # every layer is a dataclass

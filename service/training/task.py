@@ -14,6 +14,7 @@ from service.data.columns import Column
 from service.data.datasets import Dataset, Datasets
 from service.errors import Violations
 from service.jobs.spec import JobSpec
+from service.training.circuits import check_circuits
 from service.training.tables import check_tables
 from worker.environments import is_installed
 from worker.errors import InvalidValue, ShapeMismatch, TargetMismatch
@@ -195,6 +196,7 @@ def _check_size(
             f"most {MOST_PARAMETERS:,}: use smaller layers, or BACKPROPAGATION",
         )
     shard_rows = math.ceil(spec.batch_size / spec.shards)
+    check_circuits(network.layers, shard_rows * inputs_a_row, f"{path}.network", violations)
     activations = shard_rows * inputs_a_row * sum(math.prod(shape) for shape in network.shapes)
     if activations > MOST_ACTIVATIONS:
         violations.add(

@@ -231,8 +231,12 @@ REFUSED: dict[str, tuple[Callable[[pb.ModelInferRequest], object], str, str]] = 
         "inputs[0]",
         "beyond float32",
     ),
-    "another output": (lambda r: r.outputs.add(name="y"), "outputs[0].name", "the model's output is 'output'"),
-    "two outputs": (lambda r: [r.outputs.add(name="output") for _ in "ab"], "outputs", "has 2 tensors; there is one"),
+    "another output": (lambda r: r.outputs.add(name="y"), "outputs[0].name", "the model gives 'output'"),
+    "two outputs": (
+        lambda r: [r.outputs.add(name="output") for _ in "ab"],
+        "outputs",
+        "has 2 tensors; the model gives 'output'",
+    ),
     "an extension": (
         lambda r: r.outputs.add(name="output").parameters["classification"].CopyFrom(pb.InferParameter(int64_param=3)),
         "outputs[0].parameters",

@@ -27,7 +27,8 @@ class Embedding:
 
     vocabulary: int
     size: int
-    initializer: Initializer = Initializer.LECUN_NORMAL
+    initializer: Initializer = Initializer.GLOROT_UNIFORM
+    """By default within +-sqrt(6 / (1 + size)), so that vectors start about sqrt(2) long, whatever their size."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.vocabulary <= MOST_ROWS:

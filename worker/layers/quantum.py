@@ -43,6 +43,12 @@ class Quantum:
             if not 1 <= getattr(self, field) <= most:
                 raise InvalidValue(field, f"is {getattr(self, field)}; must be 1 to {most}")
 
+    @property
+    def operations(self) -> int:
+        """How many amplitudes a row's gradient turns: a circuit, and two more for each angle that is shifted."""
+        gates = self.qubits * (2 * self.depth + 1)
+        return (1 + 2 * gates) * gates << self.qubits
+
     def output_shape(self, input_shape: Shape) -> Shape:
         if input_shape != (self.qubits,):
             raise ValueError(

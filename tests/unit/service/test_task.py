@@ -18,7 +18,7 @@ from service.training.task import make_task, memory_bytes, remark
 from tests.unit.service.examples import FEATURES, INPUTS, NOON, SPEC, TARGETS, spec, task
 from worker.arrays import Array
 from worker.feedback import CreditAssignment
-from worker.layers import Concatenate, Dense, ReLU, Residual, Stack
+from worker.layers import Concatenate, Dense, Quantum, ReLU, Residual, Stack
 from worker.losses import BinaryCrossEntropy, Hinge, MeanSquaredError, SoftmaxCrossEntropy
 
 
@@ -147,6 +147,12 @@ MISFITS: list[tuple[JobSpec, Dataset, str, str]] = [
         FLOWERS,
         LAYERS,
         "makes 500,175,000 numbers for the 25,000 rows of a shard; must be at most 250,000,000",
+    ),
+    (
+        spec(layers=(Dense(8), Residual((Quantum(8, 8),)), Dense(3)), batch_size=40_000, shards=2),
+        FLOWERS,
+        "network.layers[1].residual.layers[0].quantum",
+        "has 8 qubits and depth 8, which takes 190,095,360,000 operations for the 20,000 rows of a shard; all",
     ),
     (
         spec(),
