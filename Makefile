@@ -13,7 +13,7 @@ BENCH_VENV := build/bench-venv
 BENCH := $(BENCH_VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo examples test chaos check format serve bench bench-scale figures proto lock clean
+.PHONY: help demo examples test chaos check format serve bench bench-scale figures docs proto dashboards lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -30,13 +30,15 @@ test: $(INSTALLED) ## Run every test
 chaos: $(INSTALLED) ## Kill, stop and starve every part at random moments, and see that jobs end with the same bits
 	$(BIN)/python -m tests.chaos $(ARGS)
 
-check: $(INSTALLED) ## Check format, lint, types, the contract, its stubs and the import directions
+check: $(INSTALLED) ## Check format, lint, types, the contract, what is generated and the import directions
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	cd protos && ../$(BIN)/buf lint
 	cd protos && ../$(BIN)/buf format -d --exit-code
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py --check
+	$(BIN)/python -m deploy.grafana --check
+	$(BIN)/python -m service.metrics.reference --check
 	$(BIN)/pytest -q tests/test_architecture.py
 
 format: $(INSTALLED) ## Format the code and the contract, and mend what ruff can mend
@@ -61,8 +63,14 @@ $(BENCH): benchmarks/requirements.txt $(INSTALLED)
 figures: $(INSTALLED) ## Draw the figures of docs/ anew, from real runs
 	$(BIN)/python examples/vanishing_gradients.py docs/vanishing-gradients.svg
 
+docs: $(INSTALLED) ## Write docs/metrics.md anew, from what is declared
+	$(BIN)/python -m service.metrics.reference
+
 proto: $(INSTALLED) ## Write the Python stubs of the contract into chainrule/v1
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py
+
+dashboards: $(INSTALLED) ## Write Grafana's dashboards from deploy/grafana/*.py
+	$(BIN)/python -m deploy.grafana
 
 lock: $(INSTALLED) ## Bring requirements.lock in line with pyproject.toml (ARGS=--upgrade for newer versions)
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --all-extras --generate-hashes \

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 
-from benchmarks import exchange_cost, memory, report, scale, starting, watching
+from benchmarks import exchange_cost, memory, report, scale, scrape_cost, starting, watching
 from benchmarks.cases import CASES, DDP, OURS, PLAIN_RAY, PRODUCTS, SKLEARN, TORCH, Case
 from benchmarks.comparison import Comparison
 from benchmarks.contenders import Contender, peer
@@ -75,6 +75,16 @@ class Run:
         yield Line(what, f"{cost.total * 1e3:.3f} ms", "", "<= 0.2 ms", cost.total <= 2e-4)
         yield Line("of which gathering, the rest is the average", f"{cost.gather * 1e3:.3f} ms")
 
+    def scrape(self) -> Iterator[Line]:
+        """What Prometheus gets, and what it takes."""
+        setting = scrape_cost.Setting(rounds=10 if self.quick else 50)
+        cost = scrape_cost.measure(setting)
+        what = f"a scrape of {setting.jobs} jobs of {setting.layers} layers and {setting.workers} workers"
+        yield Line(f"{what}, in gzip", f"{cost.seconds * 1e3:.1f} ms", "", "<= 50 ms", cost.seconds <= 0.05)
+        most = 400 * setting.jobs
+        yield Line("its series", f"{cost.series:,}", "", f"<= {most:,}", cost.series <= most)
+        yield Line("its bytes, and those in gzip", f"{cost.bytes:,}, {cost.packed_bytes:,}")
+
     def memory(self) -> Iterator[Line]:
         """Copies of the dataset, and the trainer's vectors."""
         found = memory.measure()
@@ -97,7 +107,11 @@ def main() -> None:
         "watching": run.watched,
         "start": run.started,
     }
-    alone: Mapping[str, Callable[[], Iterator[Line]]] = {"step": run.step, "memory": run.memory}
+    alone: Mapping[str, Callable[[], Iterator[Line]]] = {
+        "step": run.step,
+        "memory": run.memory,
+        "scrape": run.scrape,
+    }
     wanted = arguments.rows.split(",") if arguments.rows else [*with_service, *alone]
     if unknown := set(wanted) - {*with_service, *alone}:
         sys.exit(f"no such rows: {', '.join(sorted(unknown))}; there are {', '.join([*with_service, *alone])}")

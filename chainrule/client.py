@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from chainrule.channel import open_channel
+from chainrule.credentials import find_credentials
 from chainrule.errors import from_rpc_error
 from chainrule.inference.open_inference_pb2 import ModelMetadataRequest, ModelMetadataResponse
 from chainrule.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
@@ -55,15 +56,26 @@ class Client:
     docstring says.
     """
 
-    def __init__(self, address: str, *, timeout: float = DEFAULT_TIMEOUT) -> None:
-        """For the service at `address` (``host:port``); a call may take `timeout` seconds.
+    def __init__(
+        self,
+        address: str,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        token: str | None = None,
+        ca: Path | None = None,
+        cert: Path | None = None,
+        key: Path | None = None,
+    ) -> None:
+        """For the service at `address`, ``host:port``, or ``grpcs://host:port`` for TLS; a call may take `timeout` s.
 
         The transfer of a file may take as long again as 1 MiB a second needs. Nothing is connected before the first
-        call.
+        call. `token` proves who calls, `ca` has the certificates that are trusted instead of the system's, `cert` and
+        `key` are this side's own; find_credentials tells what is taken for those that are not given. A token is sent
+        over TLS or within this machine, and never else. Raises CredentialsError.
         """
         self.address = address
         self._timeout = timeout
-        self._channel = open_channel(address)
+        self._channel = open_channel(address, find_credentials(token, ca, cert, key))
         self._training = TrainingServiceStub(self._channel)
         self._datasets = DatasetServiceStub(self._channel)
         self._models = ModelServiceStub(self._channel)

@@ -6,8 +6,11 @@
     |   +-- NotFound            there is no such job, dataset or model
     |   +-- AlreadyExists       there is one of that name already
     |   +-- FailedPrecondition  the request is fine, but not in the state that things are in
+    |   +-- Unauthenticated     the service wants a token, and got none that it knows
+    |   +-- PermissionDenied    the token's principal may not do this
     |   +-- Unavailable         nobody answers at the address
     |   +-- DeadlineExceeded    no answer within the call's deadline
+    +-- CredentialsError        a token, a certificate or a key can't be used
     +-- DatasetFileError        a file or an array cannot be a dataset's column
     +-- TransferError           a file arrived, but not the one that was announced
     +-- JobFileError            a job file cannot be read; the violations name the fields
@@ -76,12 +79,24 @@ class FailedPrecondition(ServiceError):
     """The request would be fine in another state, as cancelling is for a job that has not ended."""
 
 
+class Unauthenticated(ServiceError):
+    """The service wants a token, and got none that it knows."""
+
+
+class PermissionDenied(ServiceError):
+    """The token's principal may not do this: its scope is too small, or the resource is another's."""
+
+
 class Unavailable(ServiceError):
     """Nobody answers at the address, or the one who does is about to go."""
 
 
 class DeadlineExceeded(ServiceError):
     """There was no answer in time. Whether the service did what was asked is not known."""
+
+
+class CredentialsError(ChainruleError):
+    """A token, a certificate or a key can't be used."""
 
 
 class DatasetFileError(ChainruleError):
@@ -119,12 +134,39 @@ def from_rpc_error(error: grpc.RpcError, address: str) -> ServiceError:
     reason, violations = _details(cast(grpc.Call, error))  # every error of a call is that call, too
     if code is grpc.StatusCode.UNAVAILABLE and not reason:
         # The text is then gRPC's own, about sockets; only the service's own texts are for people.
-        message = f"no coordinator answers at {address}; start one with `chainrule serve`"
+        message = _away(message, address)
     elif code is grpc.StatusCode.DEADLINE_EXCEEDED and not reason:
         message = f"the coordinator at {address} did not answer in time"
     elif not message:
         message = f"the coordinator at {address} answered {code.name} without saying why"
     return _class_of(code)(message, code, reason, violations)
+
+
+def _away(text: str, address: str) -> str:
+    """What keeps us from the coordinator, by what gRPC says about it."""
+    host = address.removeprefix("grpcs://")
+    for sign, message in (
+        ("certificate has expired", f"the certificate of {host} has expired; whoever runs it must renew it"),
+        ("not yet valid", f"the certificate of {host} isn't valid yet; is the clock of this machine right?"),
+        ("ostname", f"the certificate of {host} is for another host name; use the name that it is for"),
+        ("not in peer certificate", f"the certificate of {host} is for another host name; use the name that it is for"),
+        (
+            "CERTIFICATE_VERIFY_FAILED",
+            f"the certificate of {host} is signed by nobody who is trusted here; "
+            "if it should be, name a file with the signer's certificate by CHAINRULE_CA",
+        ),
+        ("WRONG_VERSION_NUMBER", f"{host} doesn't speak TLS; leave grpcs:// out if that is right"),
+    ):
+        if sign in text:
+            return message
+    if "Socket closed" in text and "failed to connect" in text:
+        wants = (
+            "it may want a certificate of yours: CHAINRULE_CERT and CHAINRULE_KEY name it and its key"
+            if address.startswith("grpcs://")
+            else f"it may speak TLS: try grpcs://{host}"
+        )
+        return f"{host} accepts connections and closes them at once; {wants}"
+    return f"no coordinator answers at {address}; start one with `chainrule serve`"
 
 
 def _class_of(code: grpc.StatusCode) -> type[ServiceError]:
@@ -137,6 +179,10 @@ def _class_of(code: grpc.StatusCode) -> type[ServiceError]:
             return AlreadyExists
         case grpc.StatusCode.FAILED_PRECONDITION:
             return FailedPrecondition
+        case grpc.StatusCode.UNAUTHENTICATED:
+            return Unauthenticated
+        case grpc.StatusCode.PERMISSION_DENIED:
+            return PermissionDenied
         case grpc.StatusCode.UNAVAILABLE:
             return Unavailable
         case grpc.StatusCode.DEADLINE_EXCEEDED:

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -19,22 +19,36 @@ import threadpoolctl
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
+from service.access.audit import audit_log
+from service.access.certificates import Certificates, watched_certificates
+from service.access.door import Door
+from service.access.limits import Limits
+from service.access.tokens import watched_tokens
+from service.access.watched import Watched
+from service.api.calls import Calls
 from service.api.datasets import DatasetServicer
+from service.api.guard import Guard
 from service.api.inference import InferenceServicer
 from service.api.models import ModelServicer
-from service.api.server import AddressTaken, serving
+from service.api.server import SERVICES, AddressTaken, serving
 from service.api.training import TrainingServicer
+from service.api.watching import Watching
 from service.cluster.cluster import Cluster, ClusterError
 from service.cluster.ray_cluster import RayCluster
 from service.cluster.ray_workers import Patience
 from service.data.datasets import Datasets, Quota
 from service.data.importing import Imports
 from service.data.uploads import Keeping, Uploads
-from service.files import write_atomically
+from service.files import allow_files, write_atomically
 from service.jobs.jobs import Jobs
 from service.jobs.scheduler import Scheduler
 from service.jobs.store import JobStore, StoreError
-from service.metrics import JobMetrics, PredictionMetrics, metrics_endpoint
+from service.metrics.calls import CallMetrics
+from service.metrics.endpoint import metrics_endpoint
+from service.metrics.fleet import Fleet, FleetMetrics
+from service.metrics.jobs import JobMetrics
+from service.metrics.predictions import PredictionMetrics
+from service.metrics.process import ProcessMetrics
 from service.models.aliases import Aliases
 from service.models.loaded import LoadedModels
 from service.models.predictor import Predictor
@@ -44,9 +58,13 @@ from service.training.preparing import Preparing
 from service.training.runner import Runner
 from service.training.trainer import Policy
 from service.training.transfer import Transfer
+from service.web import site
 from service.wire.job import layers_json, origin, spec_text
 from service.wire.network import model_network
 from worker.network import Network
+
+MOST_FILES = 65_536
+"""How many files and connections there may be: many systems say 1,024, which idle clients alone use up."""
 
 STOP_SECONDS = 30.0
 """How long running jobs have to write a checkpoint when the service stops."""
@@ -66,6 +84,7 @@ def main() -> None:
     try:
         settings = CliApp.run(Settings, cli_args=sys.argv[1:])
         _configure_log()
+        allow_files(MOST_FILES)
         with ExitStack() as stack:
             stack.enter_context(_lock(settings.data_dir))
             # Before any gRPC object exists, and before signal handlers: Ray sets up both in its own way.
@@ -81,7 +100,8 @@ def main() -> None:
     except ValidationError as error:
         for problem in error.errors():
             option = ".".join(map(str, problem["loc"])).replace("_", "-")
-            sys.stderr.write(f"--{option}: {problem['msg'].removeprefix('Value error, ')}\n")
+            prefix = f"--{option}: " if option else ""
+            sys.stderr.write(f"{prefix}{problem['msg'].removeprefix('Value error, ')}\n")
         sys.exit(2)
     except (Refused, ClusterError, AddressTaken, StoreError) as error:
         sys.stderr.write(f"{error}\n")
@@ -104,15 +124,16 @@ async def run(settings: Settings, cluster: RayCluster, announcements: TextIO) ->
 async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dict[str, str]]:
     """A coordinator on a data directory that is its own, its parts made in order and ended in reverse.
 
-    Gives its addresses: "grpc" as HOST:PORT, "metrics" as a URL, and its "data_dir". Raises Refused, AddressTaken or
-    StoreError.
+    Gives its addresses: "grpc" as HOST:PORT, with grpcs:// before it if it speaks TLS, "metrics" and, if there is one,
+    the "web" page as URLs, and its "data_dir". Raises Refused, AddressTaken or StoreError.
     """
     directory = settings.data_dir
     host, _ = host_and_port(settings.listen)
     metrics_host, metrics_port = host_and_port(settings.metrics_listen)
+    door, certificates = _access(settings)
     with ExitStack() as stack:
         store = stack.enter_context(closing(JobStore(directory / "jobs.sqlite", spec_text())))
-        jobs = Jobs(store)
+        jobs = Jobs(store, most_unfinished=settings.unfinished_jobs)
         datasets, uploads, imports = _data(settings)
         models = Models(directory / "models", settings.max_model_bytes)
         aliases = Aliases(directory / "aliases.json", models)
@@ -133,35 +154,99 @@ async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dic
         scheduler = Scheduler(jobs, capacity, runner.run)
         jobs.requeue_interrupted()
 
-        collector = JobMetrics(jobs, runner.timings.get, capacity, settings.metrics_retention_seconds)
-        predictions = PredictionMetrics(predictor.usage, loaded)
+        calls = Calls(SERVICES)
+        metrics = (
+            FleetMetrics(Fleet(jobs, scheduler, datasets, models, directory)),
+            JobMetrics(jobs, runner.timings.get, settings.metrics_retention_seconds),
+            PredictionMetrics(predictor.usage, loaded),
+            CallMetrics(calls),
+            ProcessMetrics(),
+        )
+        texts = [family.text for family in metrics]
         try:
-            metrics_port = stack.enter_context(metrics_endpoint(metrics_host, metrics_port, collector, predictions))
+            metrics_port = stack.enter_context(
+                metrics_endpoint(metrics_host, metrics_port, *texts, door=door, certificates=certificates)
+            )
         except OSError as error:
             raise Refused(f"can't listen at {settings.metrics_listen} for metrics: {error.strerror}") from error
 
-        training = TrainingServicer(jobs, preparing, transfer, cluster.room, scheduler.reason)
+        watching = Watching(jobs, scheduler.reason)
+        training = TrainingServicer(jobs, preparing, transfer, cluster.room, watching)
         dataset_servicer = DatasetServicer(datasets, uploads, imports, jobs)
         most_bytes = settings.max_message_bytes
         inference = InferenceServicer(predictor, aliases, most_bytes)
         model_servicer = ModelServicer(models, jobs, aliases, predictor, datasets)
-        async with serving(settings.listen, training, dataset_servicer, model_servicer, inference, most_bytes) as port:
+        audit = stack.enter_context(audit_log(directory / "audit.log"))
+        guard = Guard(door, Limits(settings.calls_per_second, settings.concurrent_calls), audit)
+        servicers = (training, dataset_servicer, model_servicer, inference)
+        async with (
+            _page(settings.web_listen, jobs, watching, door, certificates) as page,
+            serving(settings.listen, *servicers, calls, most_bytes, guard, certificates) as port,
+        ):
             scheduler.start()
             try:
                 yield {
-                    "grpc": f"{host}:{port}",
-                    "metrics": f"http://{metrics_host}:{metrics_port}/metrics",
+                    "grpc": f"{'grpcs://' if certificates else ''}{host}:{port}",
+                    "metrics": f"{'https' if certificates else 'http'}://{metrics_host}:{metrics_port}/metrics",
+                    **page,
                     "data_dir": str(directory),
                 }
             finally:
                 runner.stop()
                 await asyncio.to_thread(scheduler.stop, STOP_SECONDS)
-                training.stop_watching()
+                watching.stop()
+
+
+@asynccontextmanager
+async def _page(
+    address: str | None, jobs: Jobs, watching: Watching, door: Door, certificates: Watched[Certificates] | None
+) -> AsyncIterator[dict[str, str]]:
+    """The web page, if there is to be one; gives its address. Raises Refused."""
+    if address is None:
+        yield {}
+        return
+    async with AsyncExitStack() as stack:
+        try:
+            port = await stack.enter_async_context(site.serving(address, jobs, watching, door, certificates))
+        except OSError as error:
+            why = os.strerror(error.errno) if error.errno else error
+            raise Refused(f"can't listen at {address} for the web page: {why}") from error
+        yield {"web": f"{'https' if certificates else 'http'}://{host_and_port(address)[0]}:{port}/"}
 
 
 def network_of(model: Model) -> Network:
     """A model's network, as its description has it."""
     return model_network(model.layers_json, model.input_shape)
+
+
+def _access(settings: Settings) -> tuple[Door, Watched[Certificates] | None]:
+    """Who is let in, and with which certificate the service shows who it is. Raises Refused."""
+    if settings.allow_insecure:
+        _log_what_is_open(settings)
+    try:
+        door = Door(watched_tokens(settings.auth_tokens) if settings.auth_tokens else None)
+    except (OSError, ValueError) as error:
+        raise Refused(f"--auth-tokens: {_why(error)}") from error
+    if settings.tls_cert is None or settings.tls_key is None:
+        return door, None
+    try:
+        return door, watched_certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+    except (OSError, ValueError) as error:
+        raise Refused(f"--tls-cert, --tls-key and --tls-client-ca: {_why(error)}") from error
+
+
+def _log_what_is_open(settings: Settings) -> None:
+    missing = [
+        *([] if settings.authenticates else ["anyone who reaches it may do everything"]),
+        *([] if settings.tls_cert else ["whoever is on the way reads everything, tokens included"]),
+    ]
+    if missing:
+        structlog.get_logger(__name__).warning("insecure, as was asked for", why=missing, listen=settings.listen)
+
+
+def _why(error: OSError | ValueError) -> str:
+    """What a file lacks, for whoever starts the service."""
+    return f"can't read {error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
 
 
 def _data(settings: Settings) -> tuple[Datasets, Uploads, Imports]:

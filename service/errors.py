@@ -5,6 +5,8 @@
     +-- NotFound             no such job, dataset or model
     +-- AlreadyExists        the name or request id is taken by something else
     +-- FailedPrecondition   right request, wrong moment: the state forbids it
+    +-- Unauthenticated      nobody knows who calls
+    +-- PermissionDenied     the caller may not do this
     +-- ResourceExhausted    a limit is reached
     +-- Aborted              another call was in the way, or this one stopped half-way; begin again where it stood
     +-- Unavailable          the service is stopping; the same call may be made again soon
@@ -64,8 +66,21 @@ class FailedPrecondition(ServiceError):
     """Right request, wrong moment."""
 
 
+class Unauthenticated(ServiceError):
+    """Nobody knows who calls."""
+
+
+class PermissionDenied(ServiceError):
+    """The caller may not do this."""
+
+
 class ResourceExhausted(ServiceError):
     """A limit is reached."""
+
+    def __init__(self, message: str, reason: str, retry_seconds: float | None = None) -> None:
+        """`retry_seconds` says when the same call may succeed, where time alone helps."""
+        super().__init__(message, reason)
+        self.retry_seconds = retry_seconds
 
 
 class Aborted(ServiceError):

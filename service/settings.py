@@ -2,11 +2,13 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 from platformdirs import user_data_path
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.access.exposure import exposed
 
 
 def host_and_port(address: str) -> tuple[str, int]:
@@ -39,6 +41,10 @@ class Settings(BaseSettings):
 
     listen: Address = Field("127.0.0.1:50051", description="HOST:PORT for gRPC; port 0 takes a free one")
     metrics_listen: Address = Field("127.0.0.1:9464", description="HOST:PORT for Prometheus; port 0 takes a free one")
+    web_listen: Address | None = Field(
+        None,
+        description="HOST:PORT for a web page with the jobs, live; port 0 takes a free one. By default there is none",
+    )
     data_dir: Path = Field(user_data_path("chainrule"), description="directory for jobs, datasets and models")
     ray_address: str | None = Field(
         None, description="a Ray cluster to join (also from RAY_ADDRESS); by default one is started here"
@@ -78,5 +84,50 @@ class Settings(BaseSettings):
         description="the most a request or a response may have, such as a batch to predict",
     )
     metrics_retention_seconds: float = Field(3600.0, ge=0, description="how long an ended job stays in the metrics")
+    auth_tokens: Path | None = Field(
+        None,
+        description="a file of who may call, in lines that `chainrule admin token` prints; read again when it changes",
+    )
+    tls_cert: Path | None = Field(
+        None, description="the certificate, and those it depends on, in PEM; read again when it changes"
+    )
+    tls_key: Path | None = Field(None, description="the certificate's private key, in PEM")
+    tls_client_ca: Path | None = Field(
+        None, description="certificates in PEM, one of which must have signed that of a client (mutual TLS)"
+    )
+    allow_insecure: bool = Field(
+        False, description="listen beyond this machine also without tokens or TLS, where something else sees to that"
+    )
+    calls_per_second: float = Field(1_000.0, gt=0, description="the most calls that one principal may make in a second")
+    concurrent_calls: int = Field(500, ge=1, description="the most calls of one principal at a time, watches included")
+    unfinished_jobs: int = Field(
+        1_000, ge=1, description="the most jobs of one principal that haven't ended, queued ones included"
+    )
     announce: bool = Field(False, description="print a line of JSON with the addresses once ready")
     until_stdin_closes: bool = Field(False, description="stop when standard input closes, as for a parent that ends")
+
+    @property
+    def authenticates(self) -> bool:
+        """Whether callers must prove who they are."""
+        return self.auth_tokens is not None or self.tls_client_ca is not None
+
+    @model_validator(mode="after")
+    def _check_access(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("--tls-cert and --tls-key come together, a certificate and its private key")
+        if self.tls_client_ca and not self.tls_cert:
+            raise ValueError(
+                "--tls-client-ca needs --tls-cert and --tls-key: only over TLS do clients show certificates"
+            )
+        if not self.allow_insecure:
+            addresses = {
+                "--listen": self.listen,
+                "--metrics-listen": self.metrics_listen,
+                "--web-listen": self.web_listen,
+            }
+            for option, address in addresses.items():
+                host, _ = host_and_port(address or "localhost:0")
+                wrong = exposed(option, host, authenticates=self.authenticates, encrypts=self.tls_cert is not None)
+                if wrong:
+                    raise ValueError(wrong)
+        return self

@@ -1,4 +1,4 @@
-"""Which tests share a process: all that start Ray, one after the other; the rest goes beside them."""
+"""Which tests share a process: all that start Ray, one after the other, and those with the browser; the rest beside."""
 
 import pytest
 
@@ -11,3 +11,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(item.config.rootpath / "tests").parts[0]
         if folder in WITH_RAY:
             item.add_marker(pytest.mark.xdist_group("ray"))
+        elif folder == "browser":
+            item.add_marker(pytest.mark.xdist_group("browser"))

@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import numpy as np
 import ray
 from threadpoolctl import threadpool_limits
 
@@ -21,7 +20,7 @@ from worker.arrays import Array
 from worker.blocks import Block, merge
 from worker.columns import BlockedColumn
 from worker.exchange import serve
-from worker.gradient import Gradient
+from worker.orders import Took, carry_out
 from worker.segment import Address, Kind, NotHere, Segment, attach
 from worker.task import Computation, Data
 
@@ -52,6 +51,15 @@ class BlockRefs:
 
 Columns: TypeAlias = tuple[BlockRefs, ...]
 """Inputs and targets; and weights, if the job has some."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What some workers computed, as a Ray object."""
+
+    blocks: list[Block]
+    took: list[Took]
+    """How long it took each of them."""
 
 
 @dataclass(frozen=True)
@@ -111,24 +119,19 @@ class Worker:
         finally:
             segment.close()
 
-    def compute(self, name: str, params: Array, kind: Kind, step: int, shards: Sequence[int]) -> list[Block]:
+    def compute(self, name: str, params: Array, kind: Kind, step: int, shards: Sequence[int]) -> Answer:
         """Computes some shards with parameters that came as a Ray object, added as far as they are siblings.
 
         Raises NotJoined.
         """
         job = self._joined(name)
-        if kind == Kind.GRADIENTS:
-            totals = [job.task.gradient(job.data, params, step, shard) for shard in shards]
-        else:
-            nothing = np.empty(0, params.dtype)
-            totals = [Gradient(nothing, job.task.evaluate(job.data, params, shard)) for shard in shards]
-        blocks = [Block(shard, 1, total) for shard, total in zip(shards, totals, strict=True)]
-        return merge(blocks, job.task.shards.shards)
+        blocks, took = carry_out(job.task, job.data, params, kind, step, dict.fromkeys(shards))
+        return Answer(blocks, [took])
 
-    def merge(self, shards: int, *parts: list[Block]) -> list[Block]:
+    def merge(self, shards: int, *parts: Answer) -> Answer:
         """Adds what the workers of this node computed, so that the node sends one vector where it can."""
-        own = [Block(block.first, block.width, block.total.writable()) for part in parts for block in part]
-        return merge(own, shards)
+        own = [Block(block.first, block.width, block.total.writable()) for part in parts for block in part.blocks]
+        return Answer(merge(own, shards), [took for part in parts for took in part.took])
 
     def leave(self, name: str) -> None:
         """Forgets a job, and ends `serve`, if that runs. A job that was joined since stays."""

@@ -16,11 +16,14 @@ from contextlib import closing, contextmanager, suppress
 import numpy as np
 import posix_ipc
 
-from worker.blocks import Block, merge, merges
+from worker.blocks import Block, merges
 from worker.gradient import Gradient
+from worker.orders import Took, carry_out
 from worker.segment import (
+    BACKWARD,
     COUNT,
     FINISHED,
+    FORWARD,
     KIND,
     MAILBOX,
     ORDER,
@@ -76,19 +79,16 @@ def _carry_out(segment: Segment, mailbox: memoryview, task: Computation, data: D
     kind, step, count = mailbox[KIND], mailbox[STEP], mailbox[COUNT]
     words = mailbox[MAILBOX : MAILBOX + 2 * count].tolist()
     slots = dict(zip(words[::2], words[1::2], strict=True))
-    blocks = []
-    for shard, slot in slots.items():
-        if kind == Kind.GRADIENTS:
-            total = task.gradient(data, segment.params, step, shard, segment.slot(slot))
-        else:
-            total = Gradient(_NOTHING, task.evaluate(data, segment.params, shard))
-        blocks.append(Block(shard, 1, total))
-    for block in merge(blocks, segment.layout.shards) if len(blocks) > 1 else blocks:
+    outs = {shard: segment.slot(slot) for shard, slot in slots.items()}
+    blocks, took = carry_out(task, data, segment.params, Kind(kind), step, outs)
+    mailbox[FORWARD], mailbox[BACKWARD] = int(took.forward * 1e9), int(took.backward * 1e9)
+    for block in blocks:
         segment.write_tables(_slots_of(block.first, block.width, slots), block.total.tables)
         segment.write_sums(slots[block.first], Kind(kind), block.total.sums)
 
 
 _NOTHING = np.empty(0, np.float32)
+"""The vector of an answer that has none."""
 
 
 class Seat:
@@ -137,6 +137,10 @@ class Seat:
         _, remaining = merges(((shard, 1) for shard in self._slots), self._segment.layout.shards)
         return [Block(first, width, self._total(first, width)) for first, width in remaining]
 
+    def took(self) -> Took:
+        """How long the newest order took, once it is finished."""
+        return Took(self._mailbox[FORWARD] / 1e9, self._mailbox[BACKWARD] / 1e9, len(self._slots))
+
     def leave(self) -> None:
         """Tells the worker to go."""
         self.order(Kind.LEAVE, 0, {})
@@ -149,7 +153,7 @@ class Seat:
 
     def _total(self, first: int, width: int) -> Gradient:
         segment, slot = self._segment, self._slots[first]
-        if self._kind != Kind.GRADIENTS:
+        if self._kind == Kind.EVALUATE:
             return Gradient(_NOTHING, segment.read_sums(slot, self._kind))
         tables = segment.read_tables(_slots_of(first, width, self._slots))
         return Gradient(segment.slot(slot), segment.read_sums(slot, self._kind), tables)

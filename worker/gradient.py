@@ -4,6 +4,7 @@ Everything is a sum over rows and is divided by the total count once, after all 
 short last batch and an empty shard are exact, which an average of averages is not.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -11,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from worker.arrays import Array
+from worker.health import Look
 from worker.layers import Draw
 from worker.losses import Judged, Loss
 from worker.network import Network
@@ -28,16 +30,24 @@ class Sums:
     count: int
     weight: float
     """What the loss is divided by for its mean: the rows' weights, added; without weights, `count`."""
+    health: Array | None = None
+    """What was seen of the layers, where there was a look: see worker.health. Sums with and without it add up to one
+    without."""
 
     def __add__(self, other: "Sums") -> "Sums":
         scores = {name: self.scores[name] + other.scores[name] for name in self.scores}
-        return Sums(self.loss + other.loss, scores, self.count + other.count, self.weight + other.weight)
+        health = None if self.health is None or other.health is None else self.health + other.health
+        return Sums(self.loss + other.loss, scores, self.count + other.count, self.weight + other.weight, health)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sums) or self.scores.keys() != other.scores.keys():
             return False
         mine, others = ((sums.loss, sums.count, sums.weight) for sums in (self, other))
-        return mine == others and all(np.array_equal(self.scores[name], other.scores[name]) for name in self.scores)
+        arrays = [(self.scores[name], other.scores[name]) for name in self.scores]
+        if self.health is not None and other.health is not None:
+            arrays.append((self.health, other.health))
+        same = mine == others and (self.health is None) == (other.health is None)
+        return same and all(np.array_equal(*pair) for pair in arrays)
 
     @property
     def mean_loss(self) -> float:
@@ -65,6 +75,8 @@ class Gradient:
     """(dense,): of all parameters that are not in tables."""
     sums: Sums
     tables: tuple[TableGradient, ...] = ()
+    turned: float = 0.0
+    """When the pass was over forward and began backward, by this process's performance counter. Unknown of a sum."""
 
     def __add__(self, other: "Gradient") -> "Gradient":
         return self.plus(other)
@@ -88,21 +100,26 @@ def gradient(
     batch: Batch,
     draw: Draw | None = None,
     out: Array | None = None,
+    *,
+    look: bool = False,
 ) -> Gradient:
     """One forward and one backward pass over some rows.
 
     The vector is written into `out` (dense,) if that is given. Without a `draw` it is the gradient of what the
-    network predicts.
+    network predicts. With a `look`, the sums tell how the layers fared.
 
     A value that overflows becomes infinite without a warning: the trainer looks at every sum and decides.
     """
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        outputs, penalty, backward = network.forward(params, batch.inputs, draw, batch.weights)
+        seen = Look(network) if look else None
+        outputs, penalty, backward = network.forward(params, batch.inputs, draw, batch.weights, seen)
         judged = loss(outputs, batch.targets, batch.weights)
+        turned = time.perf_counter()
         vector = np.empty(network.dense, params.dtype) if out is None else out
         tables = backward(judged.gradient, vector)
     scores = loss.training_scores(network.output_shape)
-    return Gradient(vector, _sums(scores, judged, penalty, outputs, batch), tables)
+    sums = _sums(scores, judged, penalty, outputs, batch, seen.sums if seen else None)
+    return Gradient(vector, sums, tables, turned)
 
 
 def evaluate(network: Network, loss: Loss, params: Array, batch: Batch) -> Sums:
@@ -130,6 +147,8 @@ def tree_sum(terms: Sequence[T]) -> T:
     return level[0]
 
 
-def _sums(scores: Scores, judged: Judged, penalty: float, outputs: Array, batch: Batch) -> Sums:
+def _sums(
+    scores: Scores, judged: Judged, penalty: float, outputs: Array, batch: Batch, health: Array | None = None
+) -> Sums:
     counts = counted(scores, outputs, batch.targets, batch.weights)
-    return Sums(judged.loss + penalty, counts, len(outputs), judged.weight)
+    return Sums(judged.loss + penalty, counts, len(outputs), judged.weight, health)

@@ -17,8 +17,9 @@ import numpy.typing as npt
 from worker.arrays import Array, Shape
 from worker.feedback import CreditAssignment, draw_feedback, feedback_shapes
 from worker.initializers import initialize
-from worker.layers import Backward, Context, Draw, Layer, Parameter, Params
+from worker.layers import Backward, Context, Draw, Layer, Observer, Parameter, Params, leaves
 from worker.layers.stack import shapes
+from worker.outlook import Outlook, outlooks
 from worker.seeds import Purpose, generator
 from worker.tables import Collector, TableGradient, TableRoom
 
@@ -113,6 +114,11 @@ class Network:
             slots.append(Slot(index, key, parameter, offset))
             offset += slots[-1].size
         return tuple(slots)
+
+    @cached_property
+    def outlooks(self) -> Mapping[tuple[int, ...], Outlook]:
+        """What a look sees, in order and by path, of the layers that have none inside; those within blocks too."""
+        return outlooks(leaves(self.layers, self.input_shape))
 
     @property
     def output_shape(self) -> Shape:
@@ -220,23 +226,31 @@ class Network:
         return vector
 
     def forward(
-        self, vector: Array, x: Array, draw: Draw | None = None, weights: Array | None = None
+        self,
+        vector: Array,
+        x: Array,
+        draw: Draw | None = None,
+        weights: Array | None = None,
+        observe: Observer | None = None,
     ) -> tuple[Array, float, Callable[[Array, Array], tuple[TableGradient, ...]]]:
         """One pass over x (rows, *input_shape), to train if there is a `draw`, else to predict.
 
-        Rows count as `weights` (rows,) say in what layers add to the loss, or else 1 each.
+        Rows count as `weights` (rows,) say in what layers add to the loss, or else 1 each. What comes out of each layer
+        is shown to `observe`, if that is given.
 
         Returns the outputs, what the layers add to the summed loss, and `backward(dy, gradient)`, which fills the flat
         `gradient` (dense,), with zeros where layers are frozen, and returns those of the tables. It ends at the first
         layer that changes, so that frozen layers in front cost no backward.
         """
-        context = Context(input_gradient=False, draw=draw, mask=self._mask(x), weights=weights)
+        context = Context(input_gradient=False, draw=draw, mask=self._mask(x), weights=weights, observe=observe)
         differently = draw is not None and self.credit_assignment is not CreditAssignment.BACKPROPAGATION
         feedback = self._feedback(draw.seed, vector.dtype) if draw and differently else {}
         backwards: list[Backward] = []
         for index, (layer, own) in enumerate(zip(self.layers, self.views(vector), strict=True)):
             is_needed = index > self._first and index not in feedback
             x, back = layer.forward(own, x, self._inside(context, index, is_needed))
+            if observe is not None:
+                observe((index,), x, context.mask)
             backwards.append(back)
         direct = self.credit_assignment is CreditAssignment.DIRECT_FEEDBACK_ALIGNMENT
 

@@ -5,6 +5,7 @@ an episode's number is all that is random in it, so that whoever plays it sees t
 baseline (Williams 1992; Sutton and Barto 2018, section 13.4): what led to more than was expected becomes more likely.
 """
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +18,7 @@ from worker.arrays import Array, Rows
 from worker.environments import WORLDS, World, make, observed
 from worker.errors import InvalidValue
 from worker.gradient import Gradient, Sums
+from worker.health import Look
 from worker.layers import Draw
 from worker.losses import Judged
 from worker.network import Network
@@ -123,7 +125,16 @@ class PolicyTask:
         """The scores of the held-out episodes."""
         return RETURN
 
-    def gradient(self, data: Data, params: Array, step: int, shard: int, out: Array | None = None) -> Gradient:  # noqa: ARG002
+    def gradient(
+        self,
+        data: Data,  # noqa: ARG002 - there are no rows
+        params: Array,
+        step: int,
+        shard: int,
+        out: Array | None = None,
+        *,
+        look: bool = False,
+    ) -> Gradient:
         """The gradient of one shard's episodes of one step, its vector written into `out` if that is given."""
         seed = self.shards.seed
         rows = self.shards.training(step, shard)
@@ -132,11 +143,15 @@ class PolicyTask:
         observations = observed(self.environment.world, [o for e in episodes for o in e.observations], params.dtype)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             observations = observations.reshape(-1, *self.network.input_shape)
-            outputs, penalty, backward = self.network.forward(params, observations, Draw(seed, step, shard))
+            seen = Look(self.network) if look else None
+            draw = Draw(seed, step, shard)
+            outputs, penalty, backward = self.network.forward(params, observations, draw, observe=seen)
             judged = policy_loss(self.environment, outputs, episodes)
+            turned = time.perf_counter()
             tables = backward(judged.gradient, vector)
-        sums = Sums(judged.loss + penalty, _scores(episodes), len(episodes), judged.weight)
-        return Gradient(vector, sums, tables)
+        health = seen.sums if seen else None
+        sums = Sums(judged.loss + penalty, _scores(episodes), len(episodes), judged.weight, health)
+        return Gradient(vector, sums, tables, turned)
 
     def evaluate(self, data: Data, params: Array, shard: int) -> Sums:  # noqa: ARG002 - there are no rows
         """How one shard's held-out episodes go, each time with the action that seems best."""

@@ -30,10 +30,11 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where POSIX shared memory lies 
 ALIGNMENT = 64
 TOKEN_BYTES = 32
 
-SERVING, ORDER, FINISHED, KIND, STEP, COUNT = range(6)
+SERVING, ORDER, FINISHED, KIND, STEP, COUNT, FORWARD, BACKWARD = range(8)
 ROWS, LOSS, WEIGHT, CHECKSUM, SCORES = range(5)
 MAILBOX = 8
-"""Words of a mailbox, by number; from word MAILBOX on there are pairs of a shard and its slot."""
+"""Words of a mailbox, by number; from word MAILBOX on there are pairs of a shard and its slot. FORWARD and BACKWARD are
+nanoseconds that the newest answer took."""
 
 
 class Kind(IntEnum):
@@ -42,6 +43,8 @@ class Kind(IntEnum):
     GRADIENTS = 0
     EVALUATE = 1
     LEAVE = 2
+    LOOK = 3
+    """Gradients, and how the layers fared."""
 
 
 class NotHere(Exception):
@@ -64,6 +67,8 @@ class Layout:
     checksums: bool = False
     """Whether slots carry a checksum, for tracking down a fault in the exchange itself."""
     tables: tuple[TableRoom, ...] = ()
+    health: int = 0
+    """How many numbers are summed in a look at the layers."""
 
     @property
     def slots(self) -> int:
@@ -84,13 +89,19 @@ class Layout:
     def places(self, kind: "Kind") -> Iterator[tuple[str, slice]]:
         """Where in a slot's header the sums of each score lie that come with an answer."""
         place = SCORES
-        for name, size in self.training_scores if kind == Kind.GRADIENTS else self.scores:
+        for name, size in self.scores if kind == Kind.EVALUATE else self.training_scores:
             yield name, slice(place, place + size)
             place += size
 
     @property
+    def health_place(self) -> slice:
+        """Where those of a look lie: behind the scores that come with a gradient."""
+        start: int = SCORES + sum(size for _, size in self.training_scores)
+        return slice(start, start + self.health)
+
+    @property
     def _most_numbers(self) -> int:
-        return max(sum(size for _, size in scores) for scores in (self.training_scores, self.scores))
+        return max(sum(size for _, size in self.training_scores) + self.health, sum(size for _, size in self.scores))
 
     @property
     def dense(self) -> int:
@@ -201,6 +212,8 @@ class Segment:
         header[ROWS], header[LOSS], header[WEIGHT] = sums.count, sums.loss, sums.weight
         for name, place in self.layout.places(kind):
             header[place] = sums.scores[name].data
+        if sums.health is not None:
+            header[self.layout.health_place] = sums.health.data
         if self.layout.checksums:
             header[CHECKSUM] = self._checksum(slot)
 
@@ -213,7 +226,8 @@ class Segment:
         if self.layout.checksums:
             assert self._checksum(slot) == header[CHECKSUM], f"slot {slot} was overwritten"  # noqa: S101
         scores = {name: np.array(header[place]) for name, place in self.layout.places(kind)}
-        return Sums(header[LOSS], scores, int(header[ROWS]), header[WEIGHT])
+        health = np.array(header[self.layout.health_place]) if kind == Kind.LOOK else None
+        return Sums(header[LOSS], scores, int(header[ROWS]), header[WEIGHT], health)
 
     def _checksum(self, slot: int) -> int:
         parts = (self.slot(slot), *(part for table in self._tables[slot] for part in table))

@@ -48,8 +48,20 @@ class Computation(Protocol):
     def rooms(self) -> tuple[TableRoom, ...]:
         """How large the network's tables are, and what a shard's gradient can have of them."""
 
-    def gradient(self, data: "Data", params: Array, step: int, shard: int, out: Array | None = None) -> Gradient:
-        """The gradient of one shard of one step, its vector written into `out` (dense,) if that is given."""
+    def gradient(
+        self,
+        data: "Data",
+        params: Array,
+        step: int,
+        shard: int,
+        out: Array | None = None,
+        *,
+        look: bool = False,
+    ) -> Gradient:
+        """The gradient of one shard of one step, its vector written into `out` (dense,) if that is given.
+
+        With a `look`, its sums tell how the layers fared: see worker.health.
+        """
 
     def evaluate(self, data: "Data", params: Array, shard: int) -> Sums:
         """Loss and scores of one shard of what is held out."""
@@ -78,10 +90,19 @@ class Task:
         """How large the network's tables are, and what a shard's gradient can have of them."""
         return self.network.rooms(self.shards.most_rows)
 
-    def gradient(self, data: "Data", params: Array, step: int, shard: int, out: Array | None = None) -> Gradient:
+    def gradient(
+        self,
+        data: "Data",
+        params: Array,
+        step: int,
+        shard: int,
+        out: Array | None = None,
+        *,
+        look: bool = False,
+    ) -> Gradient:
         """The gradient of one shard of one step, its vector written into `out` (dense,) if that is given."""
         batch = data.take(self.shards.training(step, shard), params.dtype)
-        return gradient(self.network, self.loss, params, batch, Draw(self.shards.seed, step, shard), out)
+        return gradient(self.network, self.loss, params, batch, Draw(self.shards.seed, step, shard), out, look=look)
 
     def evaluate(self, data: "Data", params: Array, shard: int) -> Sums:
         """Loss and scores of one shard of the held-out rows."""

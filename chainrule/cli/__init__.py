@@ -2,6 +2,7 @@
 
 import click
 
+from chainrule.cli.admin import admin
 from chainrule.cli.datasets import datasets
 from chainrule.cli.demo import demo
 from chainrule.cli.evaluate import evaluate
@@ -39,5 +40,5 @@ def main() -> None:
     """
 
 
-for command in (demo, train, serve, jobs, datasets, models, predict, evaluate):
+for command in (demo, train, serve, jobs, datasets, models, predict, evaluate, admin):
     main.add_command(command)

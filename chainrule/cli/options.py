@@ -5,6 +5,8 @@ from typing import Any, TypeVar
 
 import click
 
+from chainrule.channel import TLS
+
 DEFAULT_SERVER = "127.0.0.1:50051"
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -12,8 +14,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 def check_address(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
     """Refuses an address without a port: gRPC would quietly take 443."""
-    if value and ":" not in value:
-        raise click.BadParameter(f"must be HOST:PORT, like {DEFAULT_SERVER}")
+    if value and ":" not in value.removeprefix(TLS):
+        raise click.BadParameter(f"must be HOST:PORT, like {DEFAULT_SERVER}, with {TLS} before it for TLS")
     return value
 
 
@@ -26,7 +28,7 @@ def server_option(function: Function) -> Function:
         default=DEFAULT_SERVER,
         show_default=True,
         callback=check_address,
-        help="Where the coordinator answers. Also CHAINRULE_SERVER.",
+        help="Where the coordinator answers; with grpcs:// before it, over TLS. Also CHAINRULE_SERVER.",
     )(function)
 
 

@@ -20,6 +20,13 @@ from chainrule.coordinator import service_command
     help="Where Prometheus can scrape /metrics.",
 )
 @click.option(
+    "--web",
+    metavar="HOST:PORT",
+    is_flag=False,
+    flag_value="127.0.0.1:8080",
+    help="Serve a web page with the jobs, live. Without an address: at 127.0.0.1:8080.",
+)
+@click.option(
     "--data-dir",
     type=click.Path(path_type=Path, file_okay=False),
     help="Where jobs, datasets and models are kept. By default in the user's data folder.",
@@ -32,7 +39,12 @@ from chainrule.coordinator import service_command
 )
 @click.argument("more", metavar="[OPTIONS OF THE SERVICE]...", nargs=-1, type=click.UNPROCESSED)
 def serve(
-    listen: str, metrics_listen: str, data_dir: Path | None, ray_address: str | None, more: tuple[str, ...]
+    listen: str,
+    metrics_listen: str,
+    web: str | None,
+    data_dir: Path | None,
+    ray_address: str | None,
+    more: tuple[str, ...],
 ) -> None:
     """Run the coordinator until it is told to stop (Ctrl-C or SIGTERM).
 
@@ -41,17 +53,21 @@ def serve(
 
     \b
       chainrule serve
+      chainrule serve --web
       chainrule serve --listen 0.0.0.0:50051 --data-dir /var/lib/chainrule
       chainrule serve --local-workers 8
     """
-    command = service_command(*serve_options(listen, metrics_listen, data_dir, ray_address), *more)
+    command = service_command(*serve_options(listen, metrics_listen, data_dir, ray_address, web), *more)
     sys.stdout.flush()
     # In this process's place, so that signals and the exit code are the coordinator's own.
     os.execv(command[0], command)  # noqa: S606 - there is no shell that could be needed
 
 
-def serve_options(listen: str, metrics_listen: str, data_dir: Path | None, ray_address: str | None) -> list[str]:
+def serve_options(
+    listen: str, metrics_listen: str, data_dir: Path | None, ray_address: str | None, web: str | None = None
+) -> list[str]:
     """The service's options; what is not given is left to its own defaults."""
     options = ["--listen", listen, "--metrics-listen", metrics_listen]
+    options += ["--web-listen", web] if web else []
     options += ["--data-dir", str(data_dir)] if data_dir else []
     return options + (["--ray-address", ray_address] if ray_address else [])

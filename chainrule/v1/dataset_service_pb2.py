@@ -26,7 +26,7 @@ from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"chainrule/v1/dataset_service.proto\x12\x0c\x63hainrule.v1\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe5\x02\n\x07\x44\x61taset\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x01(\x03\x12%\n\x07\x63olumns\x18\x03 \x03(\x0b\x32\x14.chainrule.v1.Column\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x0e\n\x06sha256\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x06\x66ormat\x18\x07 \x01(\x0e\x32\x1c.chainrule.v1.Dataset.Format\x12)\n\x06groups\x18\x08 \x03(\x0b\x32\x19.chainrule.v1.ColumnGroup\x12\x14\n\x0cstored_bytes\x18\t \x01(\x03\"S\n\x06\x46ormat\x12\x16\n\x12\x46ORMAT_UNSPECIFIED\x10\x00\x12\x07\n\x03NPZ\x10\x01\x12\x07\n\x03\x43SV\x10\x02\x12\x07\n\x03IDX\x10\x03\x12\x0b\n\x07PARQUET\x10\x04\x12\t\n\x05\x41RROW\x10\x05\"\xdb\x01\n\x06\x43olumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\x11\n\trow_shape\x18\x03 \x03(\x03\x12\x0b\n\x03min\x18\x04 \x01(\x01\x12\x0b\n\x03max\x18\x05 \x01(\x01\x12\x17\n\x0fnonfinite_count\x18\x06 \x01(\x03\x12\x0c\n\x04mean\x18\x07 \x01(\x01\x12\x1a\n\x12standard_deviation\x18\x08 \x01(\x01\x12\x1b\n\x0e\x64istinct_count\x18\t \x01(\x03H\x00\x88\x01\x01\x12\x14\n\x0clongest_text\x18\n \x01(\x03\x42\x11\n\x0f_distinct_count\",\n\x0b\x43olumnGroup\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x63olumns\x18\x02 \x03(\t\"\x83\x01\n\x14UploadDatasetRequest\x12\x33\n\x06header\x18\x01 \x01(\x0b\x32!.chainrule.v1.UploadDatasetHeaderH\x00\x12+\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x1a.chainrule.v1.DatasetChunkH\x00\x42\t\n\x07payload\"\xa6\x01\n\x13UploadDatasetHeader\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12,\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x1c.chainrule.v1.Dataset.Format\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12)\n\x06groups\x18\x05 \x03(\x0b\x32\x19.chainrule.v1.ColumnGroup\",\n\x0c\x44\x61tasetChunk\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"L\n\x12QueryUploadRequest\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"@\n\x13QueryUploadResponse\x12\x17\n\x0f\x63ommitted_bytes\x18\x01 \x01(\x03\x12\x10\n\x08\x63omplete\x18\x02 \x01(\x08\"\x90\x01\n\x14ImportDatasetRequest\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x0b\n\x03uri\x18\x02 \x01(\t\x12,\n\x06\x66ormat\x18\x03 \x01(\x0e\x32\x1c.chainrule.v1.Dataset.Format\x12)\n\x06groups\x18\x04 \x03(\x0b\x32\x19.chainrule.v1.ColumnGroup\"!\n\x11GetDatasetRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"<\n\x13ListDatasetsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"X\n\x14ListDatasetsResponse\x12\'\n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x15.chainrule.v1.Dataset\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x14\x44\x65leteDatasetRequest\x12\x0c\n\x04name\x18\x01 \x01(\t2\xe8\x03\n\x0e\x44\x61tasetService\x12L\n\rUploadDataset\x12\".chainrule.v1.UploadDatasetRequest\x1a\x15.chainrule.v1.Dataset(\x01\x12R\n\x0bQueryUpload\x12 .chainrule.v1.QueryUploadRequest\x1a!.chainrule.v1.QueryUploadResponse\x12J\n\rImportDataset\x12\".chainrule.v1.ImportDatasetRequest\x1a\x15.chainrule.v1.Dataset\x12\x44\n\nGetDataset\x12\x1f.chainrule.v1.GetDatasetRequest\x1a\x15.chainrule.v1.Dataset\x12U\n\x0cListDatasets\x12!.chainrule.v1.ListDatasetsRequest\x1a\".chainrule.v1.ListDatasetsResponse\x12K\n\rDeleteDataset\x12\".chainrule.v1.DeleteDatasetRequest\x1a\x16.google.protobuf.Emptyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"chainrule/v1/dataset_service.proto\x12\x0c\x63hainrule.v1\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf9\x02\n\x07\x44\x61taset\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x01(\x03\x12%\n\x07\x63olumns\x18\x03 \x03(\x0b\x32\x14.chainrule.v1.Column\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x0e\n\x06sha256\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x06\x66ormat\x18\x07 \x01(\x0e\x32\x1c.chainrule.v1.Dataset.Format\x12)\n\x06groups\x18\x08 \x03(\x0b\x32\x19.chainrule.v1.ColumnGroup\x12\x14\n\x0cstored_bytes\x18\t \x01(\x03\x12\x12\n\ncreated_by\x18\x1e \x01(\t\"S\n\x06\x46ormat\x12\x16\n\x12\x46ORMAT_UNSPECIFIED\x10\x00\x12\x07\n\x03NPZ\x10\x01\x12\x07\n\x03\x43SV\x10\x02\x12\x07\n\x03IDX\x10\x03\x12\x0b\n\x07PARQUET\x10\x04\x12\t\n\x05\x41RROW\x10\x05\"\xdb\x01\n\x06\x43olumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\x11\n\trow_shape\x18\x03 \x03(\x03\x12\x0b\n\x03min\x18\x04 \x01(\x01\x12\x0b\n\x03max\x18\x05 \x01(\x01\x12\x17\n\x0fnonfinite_count\x18\x06 \x01(\x03\x12\x0c\n\x04mean\x18\x07 \x01(\x01\x12\x1a\n\x12standard_deviation\x18\x08 \x01(\x01\x12\x1b\n\x0e\x64istinct_count\x18\t \x01(\x03H\x00\x88\x01\x01\x12\x14\n\x0clongest_text\x18\n \x01(\x03\x42\x11\n\x0f_distinct_count\",\n\x0b\x43olumnGroup\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x63olumns\x18\x02 \x03(\t\"\x83\x01\n\x14UploadDatasetRequest\x12\x33\n\x06header\x18\x01 \x01(\x0b\x32!.chainrule.v1.UploadDatasetHeaderH\x00\x12+\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x1a.chainrule.v1.DatasetChunkH\x00\x42\t\n\x07payload\"\xa6\x01\n\x13UploadDatasetHeader\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12,\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x1c.chainrule.v1.Dataset.Format\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12)\n\x06groups\x18\x05 \x03(\x0b\x32\x19.chainrule.v1.ColumnGroup\",\n\x0c\x44\x61tasetChunk\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"L\n\x12QueryUploadRequest\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x0e\n\x06sha256\x18\x03 \x01(\t\"@\n\x13QueryUploadResponse\x12\x17\n\x0f\x63ommitted_bytes\x18\x01 \x01(\x03\x12\x10\n\x08\x63omplete\x18\x02 \x01(\x08\"\x90\x01\n\x14ImportDatasetRequest\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x0b\n\x03uri\x18\x02 \x01(\t\x12,\n\x06\x66ormat\x18\x03 \x01(\x0e\x32\x1c.chainrule.v1.Dataset.Format\x12)\n\x06groups\x18\x04 \x03(\x0b\x32\x19.chainrule.v1.ColumnGroup\"!\n\x11GetDatasetRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"<\n\x13ListDatasetsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"X\n\x14ListDatasetsResponse\x12\'\n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x15.chainrule.v1.Dataset\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x14\x44\x65leteDatasetRequest\x12\x0c\n\x04name\x18\x01 \x01(\t2\xe8\x03\n\x0e\x44\x61tasetService\x12L\n\rUploadDataset\x12\".chainrule.v1.UploadDatasetRequest\x1a\x15.chainrule.v1.Dataset(\x01\x12R\n\x0bQueryUpload\x12 .chainrule.v1.QueryUploadRequest\x1a!.chainrule.v1.QueryUploadResponse\x12J\n\rImportDataset\x12\".chainrule.v1.ImportDatasetRequest\x1a\x15.chainrule.v1.Dataset\x12\x44\n\nGetDataset\x12\x1f.chainrule.v1.GetDatasetRequest\x1a\x15.chainrule.v1.Dataset\x12U\n\x0cListDatasets\x12!.chainrule.v1.ListDatasetsRequest\x1a\".chainrule.v1.ListDatasetsResponse\x12K\n\rDeleteDataset\x12\".chainrule.v1.DeleteDatasetRequest\x1a\x16.google.protobuf.Emptyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,33 +34,33 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'chainrule.v1.dataset_servic
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DATASET']._serialized_start=115
-  _globals['_DATASET']._serialized_end=472
-  _globals['_DATASET_FORMAT']._serialized_start=389
-  _globals['_DATASET_FORMAT']._serialized_end=472
-  _globals['_COLUMN']._serialized_start=475
-  _globals['_COLUMN']._serialized_end=694
-  _globals['_COLUMNGROUP']._serialized_start=696
-  _globals['_COLUMNGROUP']._serialized_end=740
-  _globals['_UPLOADDATASETREQUEST']._serialized_start=743
-  _globals['_UPLOADDATASETREQUEST']._serialized_end=874
-  _globals['_UPLOADDATASETHEADER']._serialized_start=877
-  _globals['_UPLOADDATASETHEADER']._serialized_end=1043
-  _globals['_DATASETCHUNK']._serialized_start=1045
-  _globals['_DATASETCHUNK']._serialized_end=1089
-  _globals['_QUERYUPLOADREQUEST']._serialized_start=1091
-  _globals['_QUERYUPLOADREQUEST']._serialized_end=1167
-  _globals['_QUERYUPLOADRESPONSE']._serialized_start=1169
-  _globals['_QUERYUPLOADRESPONSE']._serialized_end=1233
-  _globals['_IMPORTDATASETREQUEST']._serialized_start=1236
-  _globals['_IMPORTDATASETREQUEST']._serialized_end=1380
-  _globals['_GETDATASETREQUEST']._serialized_start=1382
-  _globals['_GETDATASETREQUEST']._serialized_end=1415
-  _globals['_LISTDATASETSREQUEST']._serialized_start=1417
-  _globals['_LISTDATASETSREQUEST']._serialized_end=1477
-  _globals['_LISTDATASETSRESPONSE']._serialized_start=1479
-  _globals['_LISTDATASETSRESPONSE']._serialized_end=1567
-  _globals['_DELETEDATASETREQUEST']._serialized_start=1569
-  _globals['_DELETEDATASETREQUEST']._serialized_end=1605
-  _globals['_DATASETSERVICE']._serialized_start=1608
-  _globals['_DATASETSERVICE']._serialized_end=2096
+  _globals['_DATASET']._serialized_end=492
+  _globals['_DATASET_FORMAT']._serialized_start=409
+  _globals['_DATASET_FORMAT']._serialized_end=492
+  _globals['_COLUMN']._serialized_start=495
+  _globals['_COLUMN']._serialized_end=714
+  _globals['_COLUMNGROUP']._serialized_start=716
+  _globals['_COLUMNGROUP']._serialized_end=760
+  _globals['_UPLOADDATASETREQUEST']._serialized_start=763
+  _globals['_UPLOADDATASETREQUEST']._serialized_end=894
+  _globals['_UPLOADDATASETHEADER']._serialized_start=897
+  _globals['_UPLOADDATASETHEADER']._serialized_end=1063
+  _globals['_DATASETCHUNK']._serialized_start=1065
+  _globals['_DATASETCHUNK']._serialized_end=1109
+  _globals['_QUERYUPLOADREQUEST']._serialized_start=1111
+  _globals['_QUERYUPLOADREQUEST']._serialized_end=1187
+  _globals['_QUERYUPLOADRESPONSE']._serialized_start=1189
+  _globals['_QUERYUPLOADRESPONSE']._serialized_end=1253
+  _globals['_IMPORTDATASETREQUEST']._serialized_start=1256
+  _globals['_IMPORTDATASETREQUEST']._serialized_end=1400
+  _globals['_GETDATASETREQUEST']._serialized_start=1402
+  _globals['_GETDATASETREQUEST']._serialized_end=1435
+  _globals['_LISTDATASETSREQUEST']._serialized_start=1437
+  _globals['_LISTDATASETSREQUEST']._serialized_end=1497
+  _globals['_LISTDATASETSRESPONSE']._serialized_start=1499
+  _globals['_LISTDATASETSRESPONSE']._serialized_end=1587
+  _globals['_DELETEDATASETREQUEST']._serialized_start=1589
+  _globals['_DELETEDATASETREQUEST']._serialized_end=1625
+  _globals['_DATASETSERVICE']._serialized_start=1628
+  _globals['_DATASETSERVICE']._serialized_end=2116
 # @@protoc_insertion_point(module_scope)

@@ -82,6 +82,7 @@ class Dataset(google.protobuf.message.Message):
     FORMAT_FIELD_NUMBER: builtins.int
     GROUPS_FIELD_NUMBER: builtins.int
     STORED_BYTES_FIELD_NUMBER: builtins.int
+    CREATED_BY_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The resource name, "datasets/<id>"."""
     rows: builtins.int
@@ -94,6 +95,10 @@ class Dataset(google.protobuf.message.Message):
     """How the file was laid out."""
     stored_bytes: builtins.int
     """What the columns take on the coordinator's disk, in bytes. This counts towards the limit for all datasets."""
+    created_by: builtins.str
+    """The principal that brought it; empty where the service asks nobody who they are. Only that principal, or one with
+    the scope admin, may delete it.
+    """
     @property
     def columns(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Column]:
         """The columns, in the order of the file; gathered ones first."""
@@ -118,9 +123,10 @@ class Dataset(google.protobuf.message.Message):
         format: global___Dataset.Format.ValueType = ...,
         groups: collections.abc.Iterable[global___ColumnGroup] | None = ...,
         stored_bytes: builtins.int = ...,
+        created_by: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["create_time", b"create_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["columns", b"columns", "create_time", b"create_time", "format", b"format", "groups", b"groups", "name", b"name", "rows", b"rows", "sha256", b"sha256", "size_bytes", b"size_bytes", "stored_bytes", b"stored_bytes"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["columns", b"columns", "create_time", b"create_time", "created_by", b"created_by", "format", b"format", "groups", b"groups", "name", b"name", "rows", b"rows", "sha256", b"sha256", "size_bytes", b"size_bytes", "stored_bytes", b"stored_bytes"]) -> None: ...
 
 global___Dataset = Dataset
 

@@ -95,6 +95,7 @@ class Model(google.protobuf.message.Message):
     ALIASES_FIELD_NUMBER: builtins.int
     CLASSES_FIELD_NUMBER: builtins.int
     WINDOWS_FIELD_NUMBER: builtins.int
+    CREATED_BY_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The resource name, "models/<id>"."""
     training_job: builtins.str
@@ -117,6 +118,10 @@ class Model(google.protobuf.message.Message):
     """The dataset's column that it was trained on."""
     dataset_sha256: builtins.str
     """SHA-256 of the file that the job's dataset was made of, in hexadecimal; a dataset of the same name may come later."""
+    created_by: builtins.str
+    """The principal that created its job, or uploaded it; empty where the service asks nobody who they are. Only that
+    principal, or one with the scope admin, may delete it.
+    """
     @property
     def network(self) -> chainrule.v1.network_pb2.Network:
         """Its layers."""
@@ -179,9 +184,10 @@ class Model(google.protobuf.message.Message):
         aliases: collections.abc.Iterable[builtins.str] | None = ...,
         classes: collections.abc.Iterable[builtins.str] | None = ...,
         windows: chainrule.v1.preparation_pb2.Windows | None = ...,
+        created_by: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "create_time", b"create_time", "loss", b"loss", "network", b"network", "spec", b"spec", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss", "windows", b"windows"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "aliases", b"aliases", "classes", b"classes", "create_time", b"create_time", "dataset_sha256", b"dataset_sha256", "input_column", b"input_column", "input_shape", b"input_shape", "loss", b"loss", "name", b"name", "network", b"network", "parameter_count", b"parameter_count", "parameters_sha256", b"parameters_sha256", "sha256", b"sha256", "size_bytes", b"size_bytes", "spec", b"spec", "training_job", b"training_job", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss", "validation_scores", b"validation_scores", "windows", b"windows"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "aliases", b"aliases", "classes", b"classes", "create_time", b"create_time", "created_by", b"created_by", "dataset_sha256", b"dataset_sha256", "input_column", b"input_column", "input_shape", b"input_shape", "loss", b"loss", "name", b"name", "network", b"network", "parameter_count", b"parameter_count", "parameters_sha256", b"parameters_sha256", "sha256", b"sha256", "size_bytes", b"size_bytes", "spec", b"spec", "training_job", b"training_job", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss", "validation_scores", b"validation_scores", "windows", b"windows"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_validation_accuracy", b"_validation_accuracy"]) -> typing.Literal["validation_accuracy"] | None: ...
     @typing.overload

@@ -91,6 +91,7 @@ class TrainingJob(google.protobuf.message.Message):
     END_TIME_FIELD_NUMBER: builtins.int
     LAST_EVENT_FIELD_NUMBER: builtins.int
     DIAGNOSES_FIELD_NUMBER: builtins.int
+    CREATED_BY_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The resource name, "jobs/<id>". Given by the service."""
     display_name: builtins.str
@@ -104,6 +105,10 @@ class TrainingJob(google.protobuf.message.Message):
     """
     last_event: builtins.int
     """The number of the job's newest event: watching from here misses nothing that is yet to come."""
+    created_by: builtins.str
+    """The principal that created the job; empty where the service asks nobody who they are. Only that principal, or one
+    with the scope admin, may pause, resume, cancel or delete it.
+    """
     @property
     def spec(self) -> global___TrainingJobSpec:
         """What was asked for, with every default filled in."""
@@ -152,9 +157,10 @@ class TrainingJob(google.protobuf.message.Message):
         end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         last_event: builtins.int = ...,
         diagnoses: collections.abc.Iterable[chainrule.v1.training_health_pb2.Diagnosis] | None = ...,
+        created_by: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["create_time", b"create_time", "end_time", b"end_time", "error", b"error", "progress", b"progress", "result", b"result", "spec", b"spec", "start_time", b"start_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "diagnoses", b"diagnoses", "display_name", b"display_name", "end_time", b"end_time", "error", b"error", "last_event", b"last_event", "name", b"name", "progress", b"progress", "result", b"result", "spec", b"spec", "start_time", b"start_time", "state", b"state", "state_reason", b"state_reason"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "created_by", b"created_by", "diagnoses", b"diagnoses", "display_name", b"display_name", "end_time", b"end_time", "error", b"error", "last_event", b"last_event", "name", b"name", "progress", b"progress", "result", b"result", "spec", b"spec", "start_time", b"start_time", "state", b"state", "state_reason", b"state_reason"]) -> None: ...
 
 global___TrainingJob = TrainingJob
 

@@ -26,7 +26,7 @@ class CreateTrainingJobRequest(google.protobuf.message.Message):
     request_id: builtins.str
     """Makes the call safe to repeat: a second request with the same id and job returns the job that the first one
     made. Any string of 1 to 100 printable ASCII characters, a UUID for choice. The same id with another job is
-    refused.
+    refused. Each principal has ids of its own.
     """
     validate_only: builtins.bool
     """Check the job and return it with its defaults filled in, but create nothing."""

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import grpc
 import structlog
 from google.protobuf import any_pb2
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
@@ -21,8 +22,10 @@ from service.errors import (
     FailedPrecondition,
     InvalidArgument,
     NotFound,
+    PermissionDenied,
     ResourceExhausted,
     ServiceError,
+    Unauthenticated,
     Unavailable,
     Violation,
 )
@@ -34,6 +37,8 @@ CODES: dict[type[ServiceError], int] = {
     NotFound: code_pb2.NOT_FOUND,
     AlreadyExists: code_pb2.ALREADY_EXISTS,
     FailedPrecondition: code_pb2.FAILED_PRECONDITION,
+    Unauthenticated: code_pb2.UNAUTHENTICATED,
+    PermissionDenied: code_pb2.PERMISSION_DENIED,
     ResourceExhausted: code_pb2.RESOURCE_EXHAUSTED,
     Aborted: code_pb2.ABORTED,
     Unavailable: code_pb2.UNAVAILABLE,
@@ -59,11 +64,25 @@ def status(error: ServiceError) -> status_pb2.Status:
         details.append(error_details_pb2.BadRequest(field_violations=fields))
         left = len(error.violations) - len(shown)
         message = InvalidArgument(shown).message + (f"; and {left:,} more" if left else "")
+    if isinstance(error, ResourceExhausted) and error.retry_seconds is not None:
+        details.append(error_details_pb2.RetryInfo(retry_delay=_duration(error.retry_seconds)))
     packed = []
     for detail in details:
         packed.append(any_pb2.Any())
         packed[-1].Pack(detail)
     return status_pb2.Status(code=CODES[type(error)], message=message, details=packed)
+
+
+def code_name(error: Exception) -> str:
+    """The name of the status code that clients get for an error, such as NOT_FOUND."""
+    told = _told(error)
+    return code_pb2.Code.Name(CODES[type(told)]) if isinstance(told, ServiceError) else "INTERNAL"
+
+
+def _duration(seconds: float) -> Duration:
+    message = Duration()
+    message.FromNanoseconds(round(seconds * 1e9))
+    return message
 
 
 def _shown(violations: Sequence[Violation]) -> Sequence[Violation]:
@@ -161,12 +180,19 @@ async def _read_all(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
 async def _abort(error: Exception, context: grpc.aio.ServicerContext[Any, Any]) -> NoReturn:
     if isinstance(error, grpc.aio.AbortError):
         raise error
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    told = _told(error)
+    if told is not error:
         _log.error("the disk is full", exc_info=error)
-        error = ResourceExhausted("the service's disk is full; nothing was kept", reason="STORAGE_FULL")
-    if isinstance(error, ServiceError):
-        answer = rpc_status.to_status(status(error))
+    if isinstance(told, ServiceError):
+        answer = rpc_status.to_status(status(told))
         await context.abort(answer.code, answer.details or "", answer.trailing_metadata or ())
     number = secrets.token_hex(4)
     _log.error("unexpected error", error_id=number, exc_info=error)
     await context.abort(grpc.StatusCode.INTERNAL, f"an error in the service itself; its log tells more at {number}")
+
+
+def _told(error: Exception) -> Exception:
+    """What clients are told of instead of an error: a full disk is one that they may know of."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return ResourceExhausted("the service's disk is full; nothing was kept", reason="STORAGE_FULL")
+    return error

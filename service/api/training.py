@@ -1,9 +1,8 @@
 """TrainingService."""
 
 import asyncio
-from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, aclosing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,25 +12,23 @@ from chainrule.v1 import training_job_pb2 as job_pb
 from chainrule.v1 import training_service_pb2 as pb
 from chainrule.v1 import training_service_pb2_grpc as stubs
 from service.api.paging import page
+from service.api.watching import Watching
 from service.cluster.cluster import Room
 from service.data.datasets import Dataset, read_column
-from service.errors import InvalidArgument, NotFound, Unavailable, Violations
-from service.jobs.job import Job, Queued
+from service.errors import InvalidArgument, NotFound, Violations
+from service.jobs.job import Job
 from service.jobs.jobs import Jobs, new_id
 from service.jobs.spec import JobSpec
 from service.training.preparing import Preparing
 from service.training.tables import check_lengths
 from service.training.task import make_task, memory_bytes, remark, shuffle_window
 from service.training.transfer import Transfer
-from service.wire.job import event_message, job_message, progress_message
 from service.wire.names import require_name
 from service.wire.spec import parse_spec, spec_message
 from worker.arrays import Array
 
 PATH = "training_job.spec"
 LONGEST_TEXT = 100
-EVENTS_AT_ONCE = 500
-PROGRESS_SECONDS = 0.25
 
 
 class TrainingServicer(stubs.TrainingServiceServicer):
@@ -43,18 +40,15 @@ class TrainingServicer(stubs.TrainingServiceServicer):
         preparing: Preparing,
         transfer: Transfer,
         room: Callable[[], Room],
-        waiting: Callable[[str], str],
+        watching: Watching,
     ) -> None:
-        """`room` tells what the cluster has room for; `waiting`, why a queued job waits."""
+        """`room` tells what the cluster has room for."""
         self._jobs = jobs
         self._preparing = preparing
         self._transfer = transfer
         self._room = room
-        self._waiting = waiting
-        self._stopping = False
-        self._watchers: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
-        loop = asyncio.get_running_loop()
-        jobs.listen(lambda job_id: _call_soon(loop, self._wake, job_id))
+        self._watching = watching
+        self._message = watching.describe
 
     async def CreateTrainingJob(self, request: pb.CreateTrainingJobRequest, context: object) -> job_pb.TrainingJob:  # noqa: ARG002, N802
         return await asyncio.to_thread(self._create, request)
@@ -88,44 +82,10 @@ class TrainingServicer(stubs.TrainingServiceServicer):
         request: pb.WatchTrainingJobRequest,
         context: object,  # noqa: ARG002
     ) -> AsyncIterator[pb.WatchTrainingJobResponse]:
-        job_id = require_name(request.name, "jobs")
-        seen = request.after_event
-        last = self._jobs.get(job_id).last_event
-        if not 0 <= seen <= last:
-            raise InvalidArgument.of("after_event", f"is {seen}; {request.name} has the events 1 to {last} so far")
-        changed = asyncio.Event()
-        self._watchers[job_id].add(changed)
-        try:
-            shown = None
-            while True:
-                changed.clear()
-                while records := await asyncio.to_thread(self._jobs.events, job_id, seen, EVENTS_AT_ONCE):
-                    for record in records:
-                        yield pb.WatchTrainingJobResponse(event=event_message(job_id, record))
-                    seen = records[-1].number
-                job = self._jobs.get(job_id)
-                if job.last_event > seen:
-                    continue
-                if job.has_ended:
-                    return
-                if self._stopping:
-                    # Not a plain end of the stream, which would mean that there are no more events.
-                    raise Unavailable("the coordinator is stopping; watch again soon", reason="COORDINATOR_STOPPING")
-                progress = progress_message(job, self._jobs.progress(job_id))
-                if progress != shown:
-                    yield pb.WatchTrainingJobResponse(progress=progress)
-                    shown = progress
-                await _first(changed, PROGRESS_SECONDS if job.is_at_work else None)
-        finally:
-            self._watchers[job_id].discard(changed)
-            if not self._watchers[job_id]:
-                del self._watchers[job_id]
-
-    def stop_watching(self) -> None:
-        """Ends every watch so that its client knows to come back."""
-        self._stopping = True
-        for job_id in list(self._watchers):
-            self._wake(job_id)
+        watch = self._watching.watch(require_name(request.name, "jobs"), request.after_event)
+        async with aclosing(watch) as updates:
+            async for update in updates:
+                yield update
 
     def _create(self, request: pb.CreateTrainingJobRequest) -> job_pb.TrainingJob:
         asked = request.training_job
@@ -185,14 +145,6 @@ class TrainingServicer(stubs.TrainingServiceServicer):
             check_lengths(inputs, spec.padding, spec.input_column, f"{path}.data.input_column")
         return spec, remark(spec, dataset), self._transfer.taken(spec, task.network, path)
 
-    def _message(self, job: Job) -> job_pb.TrainingJob:
-        waiting = self._waiting(job.id) if isinstance(job.state, Queued) else ""
-        return job_message(job, progress_message(job, self._jobs.progress(job.id)), waiting)
-
-    def _wake(self, job_id: str) -> None:
-        for watcher in self._watchers.get(job_id, ()):
-            watcher.set()
-
 
 def _check_texts(request: pb.CreateTrainingJobRequest) -> None:
     violations = Violations()
@@ -207,16 +159,3 @@ def _check_texts(request: pb.CreateTrainingJobRequest) -> None:
 def _creation(job: Job) -> str:
     """Sorts jobs by age."""
     return f"{job.created.isoformat(timespec='microseconds')} {job.id}"
-
-
-def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[str], None], job_id: str) -> None:
-    """From any thread; nothing once the service has stopped."""
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(call, job_id)
-
-
-async def _first(event: asyncio.Event, timeout: float | None) -> None:
-    try:
-        await asyncio.wait_for(event.wait(), timeout)
-    except TimeoutError:
-        return

@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from service.cluster.workers import Change
+from service.cluster.workers import Change, Computed, Spent
 from worker.arrays import Array
 from worker.blocks import Block
-from worker.gradient import Gradient
+from worker.orders import carry_out
+from worker.segment import Kind
 from worker.task import Computation, Data
 
 
@@ -23,26 +24,22 @@ class LocalWorkers:
         self._task = task
         self._data = data
         self.count = count
+        self._computed: list[Computed] = []
         self._params: Array = np.empty(task.network.size, dtype)
 
     @property
     def params(self) -> Array:
         return self._params
 
-    def gradients(self, step: int) -> Sequence[Block]:
-        # As many threads as a worker has, since the number decides the order of sums, and with it the bits.
-        with threadpool_limits(1):
-            return [
-                Block(shard, 1, self._task.gradient(self._data, self._params, step, shard))
-                for shard in range(self._task.shards.shards)
-            ]
+    def gradients(self, step: int, *, look: bool = False) -> Sequence[Block]:
+        return self._compute(Kind.LOOK if look else Kind.GRADIENTS, step)
 
     def evaluate(self) -> Sequence[Block]:
-        with threadpool_limits(1):
-            return [
-                Block(shard, 1, Gradient(self._params[:0], self._task.evaluate(self._data, self._params, shard)))
-                for shard in range(self._task.shards.shards)
-            ]
+        return self._compute(Kind.EVALUATE, 0)
+
+    def spent(self) -> Spent:
+        computed, self._computed = self._computed, []
+        return Spent(computed=computed)
 
     def ready(self) -> int:
         return self.count
@@ -58,3 +55,11 @@ class LocalWorkers:
 
     def close(self) -> None:
         """Nothing is to be let go."""
+
+    def _compute(self, kind: Kind, step: int) -> Sequence[Block]:
+        shards: dict[int, Array | None] = dict.fromkeys(range(self._task.shards.shards))
+        # As many threads as a worker has, since the number decides the order of sums, and with it the bits.
+        with threadpool_limits(1):
+            blocks, took = carry_out(self._task, self._data, self._params, kind, step, shards)
+        self._computed.append(Computed(0, took.forward, took.backward, took.shards))
+        return blocks

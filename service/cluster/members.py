@@ -15,6 +15,7 @@ from ray.exceptions import RayActorError
 from worker.actor import Columns, Membership
 from worker.blocks import Block
 from worker.exchange import Seat
+from worker.orders import Took
 from worker.segment import Kind, Segment
 from worker.task import Computation
 
@@ -29,7 +30,7 @@ class Member:
         self._job = job
         self.membership: Membership | None = None
         """What it said when it joined; None until then, and again once it is lost."""
-        self._join_seconds = join_seconds
+        self.join_seconds = join_seconds
         self._wake = wake
         self._seat: Seat | None = None
         self._slots: dict[int, int] = {}
@@ -58,8 +59,7 @@ class Member:
     def join(self, task: Computation, columns: Columns, segment: Segment | None) -> bool:
         """Goes on with joining; returns True at the moment at which the member has joined. Raises RayError if it can't.
 
-        A process that was lost must be known to have ended before the next one takes its seat. One that takes too long
-        is ended: it may have got stuck while it was idle.
+        A process that was lost must be known to have ended before the next one takes its seat.
         """
         if self._joining is None:
             if self.has_gone():
@@ -70,9 +70,6 @@ class Member:
                 self._join_began = time.monotonic()
             return False
         if not self._joining.done():
-            if time.monotonic() - self._join_began > self._join_seconds:
-                ray.kill(self.actor, no_restart=False)
-                self._join_began = time.monotonic()
             return False
         joining, self._joining = self._joining, None
         self.membership = joining.result()
@@ -81,6 +78,16 @@ class Member:
             self._slots = {}
             self._serving = self.watched(self.actor.serve.remote(self._job, self.number))
         return True
+
+    def is_late(self) -> bool:
+        """Whether it takes too long to join: it may have got stuck while it was idle."""
+        joins = self._joining is not None and not self._joining.done()
+        return joins and time.monotonic() - self._join_began > self.join_seconds
+
+    def restart(self) -> None:
+        """Ends the process of one that is late, so that Ray starts another, which joins in its place."""
+        ray.kill(self.actor, no_restart=False)
+        self._join_began = time.monotonic()
 
     def order(self, kind: Kind, step: int, slots: dict[int, int]) -> None:
         """Has it compute some shards through shared memory, each with a slot to write it into."""
@@ -102,6 +109,11 @@ class Member:
         if self._serving.done() or self._seat.is_dead():
             raise RayActorError
         return None
+
+    def took(self) -> Took:
+        """How long the order took that is finished."""
+        assert self._seat is not None  # noqa: S101 - only for one that shares memory
+        return self._seat.took()
 
     def lose(self, *, kill: bool = False) -> None:
         """Forgets that it had joined, so that it joins again."""

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import ray
 import structlog
+from ray._private import ray_constants
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -238,6 +239,7 @@ def _connect(address: str | None, local_slots: int, init: dict[str, Any]) -> Non
     # Ray would run workers at nice 15: on few cores a trainer at nice 0 then starves them.
     os.environ.setdefault("RAY_worker_niceness", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    _secure(is_started_here=not address)
     try:
         if address:
             _check_answers(address)
@@ -254,6 +256,20 @@ def _connect(address: str | None, local_slots: int, init: dict[str, Any]) -> Non
         where = f"join the Ray cluster at {address}" if address else "start Ray on this machine"
         why = next(iter(str(error).splitlines()), type(error).__name__)
         raise ClusterError(f"can't {where}: {why}") from error
+
+
+def _secure(*, is_started_here: bool) -> None:
+    """Has a cluster of our own want a token that its processes alone know, and listen on the loopback interface alone.
+
+    One that is joined has what its owner gave it: RAY_AUTH_MODE and RAY_AUTH_TOKEN are handed on.
+    """
+    if is_started_here:
+        # Ray wants a token of its own accord, by default one that it keeps in the home directory for all to read.
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    # Where Ray is for one machine alone, it binds to 127.0.0.1. On Linux no argument asks for that: given that address,
+    # it takes the machine's own, and listens everywhere. Its processes read the variable; this one did already.
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0" if is_started_here else "1"
+    ray_constants.ENABLE_RAY_CLUSTER = not is_started_here
 
 
 def _check_answers(address: str) -> None:

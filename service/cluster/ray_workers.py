@@ -8,8 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,9 @@ from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskErro
 
 from service.cluster.bells import Bell, SharedBell, ThreadBell
 from service.cluster.members import Member
-from service.cluster.workers import Change, Joined, Lost, TooFewWorkers, WorkersError
+from service.cluster.work import Spending, Work, why_lost
+from service.cluster.workers import Cause, Change, Joined, Lost, Spent, TooFewWorkers, WorkersError
+from worker import health
 from worker.actor import Columns, NotJoined
 from worker.arrays import Array
 from worker.blocks import Block
@@ -50,44 +51,6 @@ class Patience:
     """One that takes longer to join is ended, so that Ray starts another in its place."""
     trainer_seconds: float = 60.0
     """A trainer that takes longer to answer the service counts as lost."""
-
-
-@dataclass(eq=False)
-class Work:
-    """An order under way: some shards, at one member through shared memory, or at the members of a node by calls."""
-
-    call: int
-    shards: frozenset[int]
-    members: tuple[Member, ...]
-    slots: frozenset[int] = frozenset()
-    answer: "Future[list[Block]] | None" = None
-    parts: tuple[Any, ...] = ()
-    since: float = field(default_factory=time.monotonic)
-
-    def __post_init__(self) -> None:
-        self._memberships = [member.membership for member in self.members]
-
-    def blocks(self) -> list[Block] | None:
-        """What it brought, or None while it is under way. Raises RayActorError or ObjectLostError."""
-        if self.answer is None:
-            return self.members[0].blocks()
-        return list(map(_own, self.answer.result())) if self.answer.done() else None
-
-    def waits_for(self) -> Sequence[Member]:
-        """The members that have not done their part yet."""
-        if not self.parts:
-            return self.members
-        done, _ = ray.wait(list(self.parts), num_returns=len(self.parts), timeout=0, fetch_local=False)
-        return [member for member, part in zip(self.members, self.parts, strict=True) if part not in done]
-
-    def lost(self) -> Sequence[Member]:
-        """The members whose processes ended; not those that only worked beside them, or have joined again since."""
-        failed = [_has_failed(part) for part in self.parts] or [True]
-        return [member for member, has in zip(self.members, failed, strict=True) if has and self.is_of(member)]
-
-    def is_of(self, member: Member) -> bool:
-        """Whether a member is still the one that it was when it was given this."""
-        return member.membership is self._memberships[self.members.index(member)]
 
 
 class RayWorkers:
@@ -120,6 +83,7 @@ class RayWorkers:
         self._under_way: list[Work] = []
         self._changes: list[Change] = []
         self._call = 0
+        self._spent = Spending()
         self._usual: dict[Kind, float] = {}
         self._answered: set[int] = set()
         """Slots whose vectors are the caller's until the next call."""
@@ -137,11 +101,15 @@ class RayWorkers:
             self._lent = dict(actors)
         self._bell.ring()
 
-    def gradients(self, step: int) -> Sequence[Block]:
-        return self._compute(Kind.GRADIENTS, step)
+    def gradients(self, step: int, *, look: bool = False) -> Sequence[Block]:
+        return self._compute(Kind.LOOK if look else Kind.GRADIENTS, step)
 
     def evaluate(self) -> Sequence[Block]:
         return self._compute(Kind.EVALUATE, 0)
+
+    def spent(self) -> Spent:
+        spent, self._spent = self._spent, Spending()
+        return Spent(spent.split, spent.gather, spent.computed, spent.bytes)
 
     def ready(self) -> int:
         return sum(member.membership is not None for member in self._members.values())
@@ -183,14 +151,18 @@ class RayWorkers:
         self._call += 1
         self._answered.clear()
         began = time.monotonic()
+        taken_in = 0.0
         results: list[Block] = []
         covered: set[int] = set()
         while covered != self._everything:
             given = Counter(shard for work in self._under_way if work.call == self._call for shard in work.shards)
             wanted = 2 if self._is_slow(kind, time.monotonic() - began) else 1
             if missing := [shard for shard in sorted(self._everything - covered) if given[shard] < wanted]:
+                before = time.perf_counter()
                 self._give(kind, step, missing)
+                self._spent.split += time.perf_counter() - before
             self._bell.wait(LOOK_SECONDS)
+            taken_in = time.perf_counter()
             for work, blocks in self._collect():
                 if work.call == self._call and not work.shards & covered:
                     results += blocks
@@ -200,6 +172,7 @@ class RayWorkers:
                 if self.ready() == 0:
                     raise TooFewWorkers
         self._learn(kind, time.monotonic() - began)
+        self._spent.gather += time.perf_counter() - taken_in
         return results
 
     def _give(self, kind: Kind, step: int, shards: Sequence[int]) -> None:
@@ -216,9 +189,11 @@ class RayWorkers:
             if member.is_shared:
                 if slots := self._free_slots(len(part)):
                     member.order(kind, step, dict(zip(part, slots, strict=True)))
+                    self._spent.bytes += self._params.nbytes
                     self._under_way.append(Work(self._call, frozenset(part), (member,), frozenset(slots)))
             else:
                 params = ray.put(self._params) if params is None else params
+                self._spent.bytes += self._params.nbytes
                 ref = member.actor.compute.remote(self._job, params, kind, step, part)
                 calls.setdefault(member.node, []).append((member, ref, part))
         for group in calls.values():
@@ -248,11 +223,11 @@ class RayWorkers:
         finished = []
         for work in list(self._under_way):
             try:
-                blocks = work.blocks()
-            except (RayActorError, ObjectLostError, NotJoined):
+                answer = work.answered()
+            except (RayActorError, ObjectLostError, NotJoined) as error:
                 self._under_way.remove(work)
                 for member in work.lost():
-                    self._lose(member, "its process ended")
+                    self._lose(member, *why_lost(error))
                 continue
             except RayTaskError:
                 self._under_way.remove(work)
@@ -261,20 +236,21 @@ class RayWorkers:
                 if work.call == self._call:
                     raise
                 continue
-            if blocks is not None:
+            if answer is not None:
                 self._under_way.remove(work)
                 self._answered |= work.slots
-                finished.append((work, blocks))
+                self._spent.take_in(work, answer, is_late=work.call != self._call)
+                finished.append((work, answer.blocks))
             elif time.monotonic() - work.since > self._patience.answer_seconds:
                 self._under_way.remove(work)
                 for member in filter(work.is_of, work.waits_for() or work.members[:1]):
                     reason = f"did not answer within {self._patience.answer_seconds:g} seconds"
-                    self._lose(member, reason, kill=True)
+                    self._lose(member, reason, "too_slow", kill=True)
         return finished
 
-    def _lose(self, member: Member, reason: str, *, kill: bool = False) -> None:
+    def _lose(self, member: Member, reason: str, cause: Cause, *, kill: bool = False) -> None:
         """Has a member join again."""
-        self._changes.append(Lost(member.number, reason))
+        self._changes.append(Lost(member.number, reason, cause))
         member.lose(kill=kill)
 
     def _admit(self) -> None:
@@ -290,6 +266,10 @@ class RayWorkers:
                 if not any(member in work.members for work in self._under_way):
                     self._left[number] = self._members.pop(number)
                     self._left[number].leave()
+            elif member.membership is None and member.is_late():
+                member.restart()
+                reason = f"did not join within {member.join_seconds:g} seconds"
+                self._changes.append(Lost(number, reason, "not_joined"))
             elif member.membership is None:
                 try:
                     if member.join(self._task, self._columns, self._segment):
@@ -307,27 +287,12 @@ class RayWorkers:
         self._usual[kind] = 0.9 * self._usual.get(kind, taken) + 0.1 * taken
 
 
-def _own(block: Block) -> Block:
-    """A block that can be written, as those in shared memory can: what comes out of the object store is read-only."""
-    return Block(block.first, block.width, block.total.writable())
-
-
-def _has_failed(ref: Any) -> bool:
-    """Whether a call's worker was lost, rather than one whose result it was to be added to."""
-    try:
-        ray.get(ref, timeout=0)
-    except (RayActorError, ObjectLostError, NotJoined):
-        return True
-    except RayError:
-        return False
-    return False
-
-
 def _open_segment(task: Computation, seats: int, prefix: str, dtype: npt.DTypeLike) -> Segment | None:
     """The job's shared memory; None where there is no room for it."""
     scores = sizes(task.training_scores), sizes(task.scores)
     kind = np.dtype(dtype).name
-    layout = Layout(task.network.size, task.shards.shards, seats, *scores, kind, tables=task.rooms)
+    watched = health.size(task.network)
+    layout = Layout(task.network.size, task.shards.shards, seats, *scores, kind, tables=task.rooms, health=watched)
     try:
         return create(prefix, layout)
     except OSError as error:

@@ -4,12 +4,19 @@ The trainer says which step it is at; the workers bring back the sum over all sh
 them and however often it had to be tried.
 """
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeAlias, get_args
 
 from worker.arrays import Array
 from worker.blocks import Block
+
+Cause: TypeAlias = Literal["process_ended", "too_slow", "not_joined", "unreachable"]
+
+CAUSES: tuple[Cause, ...] = get_args(Cause)
+"""Why a worker can be lost: its process ended, or its machine; it took too long to answer, or to join; its answer was
+lost on the way."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +25,9 @@ class Lost:
 
     worker: int
     reason: str
+    cause: Cause = "process_ended"
+    at: float = field(default_factory=time.monotonic, compare=False)
+    """When that was seen, by the monotonic clock."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +36,43 @@ class Joined:
 
     worker: int
     exchange: str
+    at: float = field(default_factory=time.monotonic, compare=False)
+    """When it did, by the monotonic clock."""
 
 
 Change: TypeAlias = Lost | Joined
+
+
+@dataclass(frozen=True)
+class Computed:
+    """An order that a worker carried out, and how long it says that it took."""
+
+    worker: int
+    forward: float
+    """Seconds to take the rows and go forward through the network, or to play episodes."""
+    backward: float
+    """Seconds for all that came after, to the sum of the worker's shards."""
+    shards: int
+    is_late: bool = False
+    """Whether it was ordered for a question that was answered without it."""
+
+    @property
+    def seconds(self) -> float:
+        """All of it."""
+        return self.forward + self.backward
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What went into some questions."""
+
+    split: float = 0.0
+    """Seconds in which orders were given."""
+    gather: float = 0.0
+    """Seconds in which the last answers were taken in."""
+    computed: Sequence[Computed] = ()
+    bytes: int = 0
+    """Parameters that each order was given to read, and gradients that came back, workers' own sums counted once."""
 
 
 class TooFewWorkers(Exception):
@@ -46,14 +90,18 @@ class Workers(Protocol):
     def params(self) -> Array:
         """The parameters that workers read, (parameters,). The trainer writes them between two calls."""
 
-    def gradients(self, step: int) -> Sequence[Block]:
+    def gradients(self, step: int, *, look: bool = False) -> Sequence[Block]:
         """The gradients of all shards of a step, added as far as was convenient. Raises TooFewWorkers.
 
-        The vectors are the caller's until the next call.
+        With a `look`, the sums of how the layers fared come with them: see worker.health. The vectors are the
+        caller's until the next call.
         """
 
     def evaluate(self) -> Sequence[Block]:
         """Loss and scores of the held-out rows, in the same way, with empty vectors. Raises TooFewWorkers."""
+
+    def spent(self) -> Spent:
+        """What went into the questions since the last call of this."""
 
     def ready(self) -> int:
         """How many workers would take part in a step now."""

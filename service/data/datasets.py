@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from service.access.principals import caller, require_owner
 from service.data.columns import Column, blocks, describe
 from service.data.formats import Format, read
 from service.data.reading import Group, Reading, refuse
@@ -60,6 +61,8 @@ class Dataset:
     groups: tuple[Group, ...] = ()
     preparation_json: str = ""
     """How columns were made of another dataset's, if they were: a FittedPreparation."""
+    created_by: str = ""
+    """The principal that brought it; "" where nobody is asked."""
 
     @property
     def name(self) -> str:
@@ -96,6 +99,16 @@ class Datasets:
         """Held from looking whether there is room until the room is taken."""
         self._stored = {dataset.id: dataset.stored_bytes for dataset in self.all()}
         self.most_bytes = most_bytes
+
+    @property
+    def stored_bytes(self) -> int:
+        """What all of them take on the disk."""
+        return sum(tuple(self._stored.values()))
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._stored)
 
     def get(self, dataset_id: str) -> Dataset:
         """A dataset's description. Raises NotFound."""
@@ -176,9 +189,10 @@ class Datasets:
         return dataset
 
     def delete(self, dataset_id: str) -> None:
-        """Removes a dataset. Raises NotFound."""
-        self.get(dataset_id)
+        """Removes a dataset. Raises NotFound or PermissionDenied."""
         with self._room:
+            there = self.get(dataset_id)
+            require_owner(there.name, there.created_by)
             remove_directory(self.root / dataset_id)
             self._stored.pop(dataset_id, None)
 
@@ -198,7 +212,15 @@ class Datasets:
                 rows = len(array)
         made = datetime.now(UTC)
         return Dataset(
-            dataset_id, rows, tuple(columns), content.size_bytes, content.sha256, made, known, content.groups
+            dataset_id,
+            rows,
+            tuple(columns),
+            content.size_bytes,
+            content.sha256,
+            made,
+            known,
+            content.groups,
+            created_by=caller().name,
         )
 
     @contextmanager
@@ -218,7 +240,7 @@ class Datasets:
             self._stored[dataset_id] = taken
 
     def _check_room(self, size_bytes: int) -> None:
-        used = sum(tuple(self._stored.values()))
+        used = self.stored_bytes
         if used + size_bytes > self._quota.most_bytes:
             raise ResourceExhausted(
                 f"the dataset has {size_bytes:,} bytes; {used:,} of the {self._quota.most_bytes:,} that all datasets "

@@ -66,6 +66,8 @@ class Diagnosis:
     advice: str
     layer: str = ""
     """The layer in which it shows most, where it is about one."""
+    measure: float = 0.0
+    """How bad it is, by the figure that it is recognised by: the more, the worse. Only compared with its like."""
 
 
 @dataclass(frozen=True)

@@ -204,6 +204,48 @@ class Progress:
     workers: int = 0
     shared_memory_workers: int = 0
     learning_rate: float | None = None
+    health: HealthSampled | None = None
+    """The newest look at the layers, of which only some become events; None before a trainer's first."""
+
+
+MOST_LOOKS, MOST_EPOCHS = 5, 10
+"""How many of the newest looks and epochs a job remembers, to be judged by."""
+
+
+@dataclass(frozen=True)
+class Past:
+    """What a job's diagnoses follow from: never more of its events than this, however long it trains."""
+
+    looks: tuple[HealthSampled, ...] = ()
+    epochs: tuple[EpochCompleted, ...] = ()
+    first: EpochCompleted | None = None
+    lowest: EpochCompleted | None = None
+    """The epoch with the lowest training loss."""
+    best: EpochCompleted | None = None
+    """The one with the lowest validation loss."""
+
+    def after(self, event: Event) -> "Past":
+        """What is remembered once an event has happened."""
+        match event:
+            case HealthSampled():
+                return replace(self, looks=(*self.looks, event)[-MOST_LOOKS:])
+            case EpochCompleted():
+                return Past(
+                    self.looks,
+                    (*self.epochs, event)[-MOST_EPOCHS:],
+                    self.first or event,
+                    event if self.lowest is None or event.training_loss < self.lowest.training_loss else self.lowest,
+                    self._best(event),
+                )
+            case RolledBack(step=step):  # what was seen after that step is undone
+                return replace(self, looks=tuple(look for look in self.looks if look.step <= step))
+            case _:
+                return self
+
+    def _best(self, epoch: EpochCompleted) -> EpochCompleted | None:
+        best = self.best.validation_loss if self.best else None
+        loss = epoch.validation_loss
+        return epoch if loss is not None and (best is None or loss < best) else self.best
 
 
 @dataclass(frozen=True)
@@ -217,6 +259,8 @@ class Job:
     """How many rows its dataset has; datasets never change."""
     created: datetime
     state: State = Queued()
+    since: datetime | None = None
+    """When it came into that state."""
     last_event: int = 0
     story: tuple[str, ...] = ()
     started: datetime | None = None
@@ -224,11 +268,17 @@ class Job:
     epoch: EpochCompleted | None = None
     checkpoint_step: int = 0
     worker_failures: int = 0
+    rollbacks: int = 0
     rolled_back: RolledBack | None = None
+    """The newest of them."""
     health: HealthSampled | None = None
     """The newest look at its layers."""
     diagnoses: Mapping[Trouble, Diagnosis] = field(default_factory=dict)
     """What is wrong with it at present."""
+    past: Past = Past()
+    """Empty once it has ended."""
+    created_by: str = ""
+    """The principal that created it; "" where nobody is asked."""
 
     @property
     def name(self) -> str:
@@ -284,13 +334,13 @@ def advance(job: Job, event: Event, time: datetime) -> Job:
     """The job after an event. Raises IllegalEvent, with the job, its state and its story, if it can't happen now."""
     if job.has_ended or (isinstance(event, StateChanged) and not _may_follow(job, event.state)):
         raise IllegalEvent(f"{job.name} is {job.state.kind} after {' -> '.join(job.story)}; it can't take {event}")
-    job = replace(job, last_event=job.last_event + 1)
+    job = replace(job, last_event=job.last_event + 1, past=job.past.after(event))
     match event:
         case StateChanged(state):
-            job = replace(job, state=state, story=(*job.story[-19:], state.kind))
+            job = replace(job, state=state, since=time, story=(*job.story[-19:], state.kind))
             if isinstance(state, Running) and job.started is None:
                 job = replace(job, started=time)
-            return replace(job, ended=time) if job.has_ended else job
+            return replace(job, ended=time, past=Past()) if job.has_ended else job
         case EpochCompleted():
             return replace(job, epoch=event)
         case CheckpointSaved(step):
@@ -300,7 +350,7 @@ def advance(job: Job, event: Event, time: datetime) -> Job:
         case WorkerJoined():
             return job
         case RolledBack():
-            return replace(job, rolled_back=event)
+            return replace(job, rollbacks=job.rollbacks + 1, rolled_back=event)
         case HealthSampled():
             return replace(job, health=event)
         case Diagnosed(diagnosis):

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from service.errors import AlreadyExists, FailedPrecondition, NotFound
+from service.access.principals import caller, require_owner
+from service.errors import AlreadyExists, FailedPrecondition, NotFound, ResourceExhausted
 from service.jobs.job import (
     Cancelled,
     Event,
@@ -24,13 +25,21 @@ from service.jobs.job import (
 )
 from service.jobs.spec import JobSpec
 from service.jobs.store import JobStore, Record
+from service.training.diagnostics import told
 
 
 class Jobs:
     """The jobs, in the order in which they were created."""
 
-    def __init__(self, store: JobStore, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self,
+        store: JobStore,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        most_unfinished: int = 1_000,
+    ) -> None:
+        """A principal may have `most_unfinished` jobs that haven't ended."""
         self._store = store
+        self._most_unfinished = most_unfinished
         self._clock = clock
         self._lock = threading.RLock()
         self._jobs = {job.id: job for job in store.load()}
@@ -47,13 +56,16 @@ class Jobs:
         """Puts a new job in the queue, or returns the one that the same request made before.
 
         Its first event carries what is to be remarked of it, if anything is. Its id is `job_id`, of `new_id`, for
-        those who need it before there is a job. Raises AlreadyExists if the request id was used for a different job.
+        those who need it before there is a job. Raises AlreadyExists if the request id was used for a different job,
+        ResourceExhausted if the caller has too many that haven't ended.
         """
         with self._lock:
             if made := self.requested(spec, display_name, request_id):
                 return made
+            who = caller().name
+            self._check_quota(who)
             now = self._clock()
-            job = Job(job_id or new_id(), display_name, spec, rows, now)
+            job = Job(job_id or new_id(), display_name, spec, rows, now, created_by=who)
             event = StateChanged(Queued(remark))
             job = advance(job, event, now)
             self._store.create(job, request_id, Record(job.last_event, now, event))
@@ -62,9 +74,9 @@ class Jobs:
         return job
 
     def requested(self, spec: JobSpec, display_name: str, request_id: str) -> Job | None:
-        """The job that the same request made before, if it did. Raises AlreadyExists if it made a different one."""
+        """The job that the caller's same request made before. Raises AlreadyExists if it made a different one."""
         with self._lock:
-            made = self._store.requested(request_id) if request_id else None
+            made = self._store.requested(request_id, caller().name) if request_id else None
             job = self._jobs[made] if made else None
         if job and spec.shuffle_window is None:
             spec = replace(spec, shuffle_window=job.spec.shuffle_window)
@@ -113,9 +125,9 @@ class Jobs:
         return True
 
     def cancel(self, job_id: str) -> Job:
-        """Ends a job for good. Raises NotFound, or FailedPrecondition if it has ended."""
+        """Ends a job for good. Raises NotFound, PermissionDenied, or FailedPrecondition if it has ended."""
         with self._lock:
-            job = self.get(job_id)
+            job = self._own(job_id)
             if job.has_ended:
                 raise FailedPrecondition(
                     f"{job.name} has ended already: it is {job.state.kind}", reason="JOB_HAS_ENDED"
@@ -125,9 +137,9 @@ class Jobs:
         return job
 
     def pause(self, job_id: str) -> Job:
-        """Has a job let go of its workers until it is resumed. Raises NotFound, or FailedPrecondition."""
+        """Has a job let go of its workers until resumed. Raises NotFound, PermissionDenied or FailedPrecondition."""
         with self._lock:
-            job = self.get(job_id)
+            job = self._own(job_id)
             if job.has_ended or isinstance(job.state, Paused):
                 raise FailedPrecondition(f"{job.name} is {job.state.kind}; it can't be paused", reason="JOB_NOT_ACTIVE")
             job = self._append(job, StateChanged(Paused()))
@@ -135,9 +147,9 @@ class Jobs:
         return job
 
     def resume(self, job_id: str) -> Job:
-        """Puts a paused job back in the queue. Raises NotFound, or FailedPrecondition."""
+        """Puts a paused job back in the queue. Raises NotFound, PermissionDenied or FailedPrecondition."""
         with self._lock:
-            job = self.get(job_id)
+            job = self._own(job_id)
             if not isinstance(job.state, Paused):
                 raise FailedPrecondition(f"{job.name} is {job.state.kind}; it isn't paused", reason="JOB_NOT_PAUSED")
             job = self._append(job, StateChanged(Queued()), by_request=True)
@@ -145,9 +157,9 @@ class Jobs:
         return job
 
     def delete(self, job_id: str) -> None:
-        """Removes an ended job and its events. Raises NotFound, or FailedPrecondition if it hasn't ended."""
+        """Removes an ended job and its events. Raises NotFound, PermissionDenied, or FailedPrecondition."""
         with self._lock:
-            job = self.get(job_id)
+            job = self._own(job_id)
             if not job.has_ended:
                 raise FailedPrecondition(
                     f"{job.name} is {job.state.kind}; cancel it before deleting it", reason="JOB_NOT_ENDED"
@@ -173,13 +185,30 @@ class Jobs:
         """The progress of a job, as far as this process has run it."""
         return self._progress.get(job_id, Progress())
 
+    def _own(self, job_id: str) -> Job:
+        """A job that the caller may change."""
+        job = self.get(job_id)
+        require_owner(job.name, job.created_by)
+        return job
+
+    def _check_quota(self, who: str) -> None:
+        unfinished = sum(1 for job in self._jobs.values() if job.created_by == who and not job.has_ended)
+        if unfinished >= self._most_unfinished:
+            whose = f"{who!r} has" if who else "there are"
+            raise ResourceExhausted(
+                f"{whose} {unfinished:,} jobs that haven't ended, as many as there may be (--unfinished-jobs); "
+                "wait for one to end, or cancel it",
+                reason="TOO_MANY_JOBS",
+            )
+
     def _append(self, job: Job, *events: Event, by_request: bool = False) -> Job:
         now = self._clock()
         records = []
         for event in events:
             if by_request or not is_no_news(job, event):
-                job = advance(job, event, now)
-                records.append(Record(job.last_event, now, event))
+                for each in told(job, event):
+                    job = advance(job, each, now)
+                    records.append(Record(job.last_event, now, each))
         if records:
             self._store.append(job.id, *records)
             self._jobs[job.id] = job

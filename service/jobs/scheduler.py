@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 
 import structlog
 
@@ -28,6 +29,25 @@ AGING_SECONDS = 300.0
 _log = structlog.get_logger(__name__)
 
 
+class WaitsFor(StrEnum):
+    """What a queued job waits for, as far as programs tell it apart."""
+
+    CAPACITY = "capacity"
+    """More workers than the cluster has room for."""
+    WORKERS = "workers"
+    """Workers that other jobs have."""
+    PRIORITY = "priority"
+    """Its turn: others come first."""
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Why a queued job waits, for programs and for people."""
+
+    what: WaitsFor
+    reason: str
+
+
 @dataclass(frozen=True)
 class Plan:
     """What is to be done, by job id."""
@@ -36,7 +56,7 @@ class Plan:
     """Which queued jobs start now, with how many workers."""
     shares: dict[str, int]
     """How many workers each running job is to have."""
-    reasons: dict[str, str]
+    waits: dict[str, Wait]
     """Why each of the other queued jobs waits."""
 
 
@@ -45,21 +65,24 @@ def plan(queued: Sequence[Job], running: Sequence[Job], held: Mapping[str, int],
     free = capacity - sum(held.values())
     starts: dict[str, int] = {}
     shares = {job.id: held[job.id] for job in running}
-    reasons: dict[str, str] = {}
+    waits: dict[str, Wait] = {}
     ahead = 0  # of those that wait for workers which others will give back
     for job in sorted(queued, key=lambda job: (-_priority(job, now), job.created)):
         fewest = job.spec.min_workers
         if fewest > capacity:
-            reasons[job.id] = f"waits for {_workers(fewest)}; the cluster has room for {capacity}"
+            reason = f"waits for {_workers(fewest)}; the cluster has room for {capacity}"
+            waits[job.id] = Wait(WaitsFor.CAPACITY, reason)
         elif ahead:
-            reasons[job.id] = f"waits behind {ahead} job{'s' if ahead > 1 else ''} in the queue"
+            reason = f"waits behind {ahead} job{'s' if ahead > 1 else ''} in the queue"
+            waits[job.id] = Wait(WaitsFor.PRIORITY, reason)
             ahead += 1
         elif fewest <= free:
             starts[job.id] = min(job.spec.workers, free)
             free -= starts[job.id]
         else:
             ahead = 1
-            reasons[job.id] = f"waits for {_workers(fewest)}; {max(free, 0)} of {capacity} are free"
+            reason = f"waits for {_workers(fewest)}; {max(free, 0)} of {capacity} are free"
+            waits[job.id] = Wait(WaitsFor.WORKERS, reason)
             for other in running:
                 shares[other.id] = min(shares[other.id], other.spec.workers)
     if not ahead:
@@ -67,7 +90,7 @@ def plan(queued: Sequence[Job], running: Sequence[Job], held: Mapping[str, int],
             extra = min(max(job.spec.max_workers - shares[job.id], 0), max(free, 0))
             shares[job.id] += extra
             free -= extra
-    return Plan(starts, shares, reasons)
+    return Plan(starts, shares, waits)
 
 
 class Share:
@@ -97,7 +120,10 @@ class Scheduler:
         self._threads: dict[str, threading.Thread] = {}
         self._shares: dict[str, Share] = {}
         """What each thread holds: until it ends, even if its job has ended before."""
-        self._reasons: dict[str, str] = {}
+        self.waits: dict[str, Wait] = {}
+        """Why each of the queued jobs waits, as of the last look."""
+        self.capacity = 0
+        """How many workers the cluster had room for then."""
         self._changed = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._loop, name="scheduler", daemon=True)
@@ -120,7 +146,8 @@ class Scheduler:
 
     def reason(self, job_id: str) -> str:
         """Why a queued job waits; empty if it doesn't."""
-        return self._reasons.get(job_id, "")
+        wait = self.waits.get(job_id)
+        return wait.reason if wait else ""
 
     def _loop(self) -> None:
         while not self._stopping:
@@ -133,7 +160,7 @@ class Scheduler:
             self._changed.wait(timeout=LOOK_SECONDS)
 
     def _follow_plan(self) -> None:
-        capacity = self._capacity()
+        self.capacity = capacity = self._capacity()
         with self._lock:
             jobs = self._jobs.all()
             queued = [job for job in jobs if isinstance(job.state, Queued) and job.id not in self._shares]
@@ -141,7 +168,7 @@ class Scheduler:
             # Both are taken: what a job has, and what it was promised.
             held = {job_id: max(share.held, share.target) for job_id, share in self._shares.items()}
             decided = plan(queued, running, held, capacity, datetime.now(UTC))
-            self._reasons = decided.reasons
+            self.waits = decided.waits
             for job_id, workers in decided.shares.items():
                 self._shares[job_id].target = workers
             for job_id, workers in decided.starts.items():

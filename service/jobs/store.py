@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from service.jobs.job import Event, Job, advance
 from service.jobs.spec import JobSpec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SCHEMA = """
 CREATE TABLE jobs (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -27,7 +27,8 @@ CREATE TABLE jobs (
     display_name TEXT NOT NULL,
     spec TEXT NOT NULL,
     rows INTEGER NOT NULL,
-    created TEXT NOT NULL
+    created TEXT NOT NULL,
+    created_by TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE TABLE events (
     job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
@@ -37,6 +38,8 @@ CREATE TABLE events (
     PRIMARY KEY (job, number)
 ) STRICT, WITHOUT ROWID;
 """
+MIGRATIONS = {1: "ALTER TABLE jobs ADD COLUMN created_by TEXT NOT NULL DEFAULT '';"}
+"""What makes a file of that version one of the next."""
 
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
@@ -89,14 +92,16 @@ class JobStore:
         """Adds a job with its first event."""
         with self._transaction() as execute:
             execute(
-                "INSERT INTO jobs (id, request_id, display_name, spec, rows, created) VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO jobs (id, request_id, display_name, spec, rows, created, created_by) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (
                     job.id,
-                    request_id or None,
+                    _request_key(request_id, job.created_by),
                     job.display_name,
                     self._spec_text.write(job.spec),
                     job.rows,
                     job.created.isoformat(),
+                    job.created_by,
                 ),
             )
             execute(*_insert(job.id, first))
@@ -121,20 +126,28 @@ class JobStore:
             ).fetchall()
         return [_record(*row) for row in rows]
 
-    def requested(self, request_id: str) -> str | None:
-        """The id of the job that a request made, if it did."""
+    def requested(self, request_id: str, created_by: str) -> str | None:
+        """The id of the job that a principal's request made, if it did."""
+        key = _request_key(request_id, created_by)
         with self._lock:
-            row = self._connection.execute("SELECT id FROM jobs WHERE request_id = ?", (request_id,)).fetchone()
+            row = self._connection.execute("SELECT id FROM jobs WHERE request_id = ?", (key,)).fetchone()
         return row[0] if row else None
 
     def load(self) -> Iterator[Job]:
         """All jobs, the oldest first, each made by replaying its events."""
         with self._lock:
             rows = self._connection.execute(
-                "SELECT id, display_name, spec, rows, created FROM jobs ORDER BY number"
+                "SELECT id, display_name, spec, rows, created, created_by FROM jobs ORDER BY number"
             ).fetchall()
-        for job_id, display_name, spec, row_count, created in rows:
-            job = Job(job_id, display_name, self._spec_text.read(spec), row_count, datetime.fromisoformat(created))
+        for job_id, display_name, spec, row_count, created, created_by in rows:
+            job = Job(
+                job_id,
+                display_name,
+                self._spec_text.read(spec),
+                row_count,
+                datetime.fromisoformat(created),
+                created_by=created_by,
+            )
             for record in self.events(job_id, 0, -1):
                 job = advance(job, record.event, record.time)
             yield job
@@ -147,9 +160,14 @@ class JobStore:
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()
             if version == 0:
                 self._connection.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+                version = SCHEMA_VERSION
+            while version in MIGRATIONS:
+                step = MIGRATIONS[version]
+                self._connection.executescript(f"BEGIN; {step} PRAGMA user_version = {version + 1}; COMMIT;")
+                version += 1
         except sqlite3.Error as error:
             raise StoreError(f"can't use {path}: {error}") from error
-        if version not in (0, SCHEMA_VERSION):
+        if version != SCHEMA_VERSION:
             raise StoreError(f"{path} has schema version {version}; this service knows {SCHEMA_VERSION}")
 
     @contextmanager
@@ -166,6 +184,11 @@ class JobStore:
                 if isinstance(error, sqlite3.Error) and error.sqlite_errorcode == sqlite3.SQLITE_FULL:
                     raise OSError(errno.ENOSPC, "no space left for the jobs' store") from error
                 raise
+
+
+def _request_key(request_id: str, created_by: str) -> str | None:
+    """A request id as it is stored: each principal has its own. A line break is in neither of them."""
+    return f"{created_by}\n{request_id}" if request_id and created_by else request_id or None
 
 
 def _insert(job: str, record: Record) -> tuple[str, tuple[object, ...]]:

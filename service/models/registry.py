@@ -19,6 +19,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
+from service.access.principals import caller, require_owner
 from service.data.preparation import FittedPreparation
 from service.data.windows import Windows
 from service.errors import AlreadyExists, NotFound
@@ -78,6 +79,8 @@ class Model:
     """The names of the classes, if they have some, in order."""
     windows: Windows | None = None
     """Of which rows its inputs are windows, if they are."""
+    created_by: str = ""
+    """The principal that created its job, or uploaded it; "" where nobody is asked."""
 
     @property
     def preparation(self) -> FittedPreparation | None:
@@ -115,8 +118,19 @@ class Models:
         sweep(root)
         self._root = root
         self.most_bytes = most_bytes
+        self._sizes = {model.id: model.size_bytes for model in self.all()}
         self._newest: tuple[int, str | None] | None = None
         """When the directory was changed, and the newest model since."""
+
+    @property
+    def stored_bytes(self) -> int:
+        """What the files of all of them take on the disk."""
+        return sum(tuple(self._sizes.values()))
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._sizes)
 
     def get(self, model_id: str) -> Model:
         """A model's description. Raises NotFound."""
@@ -197,6 +211,7 @@ class Models:
         created: datetime,
         input_column: str = "x",
         origin: Origin | None = None,
+        created_by: str = "",
     ) -> Model:
         """Keeps a trained network, with its loss, accuracy and scores on the held-out rows.
 
@@ -204,7 +219,9 @@ class Models:
         """
         if (self._root / model_id).exists():
             return self.get(model_id)
-        return self._write(model_id, network, layers_json, params, validation, created, input_column, origin)
+        return self._write(
+            model_id, network, layers_json, params, validation, created, input_column, origin, created_by
+        )
 
     def add_uploaded(
         self,
@@ -218,7 +235,17 @@ class Models:
     ) -> Model:
         """Keeps a network that was trained elsewhere. Raises AlreadyExists."""
         try:
-            return self._write(model_id, network, layers_json, params, (None, None, {}), created, input_column, origin)
+            return self._write(
+                model_id,
+                network,
+                layers_json,
+                params,
+                (None, None, {}),
+                created,
+                input_column,
+                origin,
+                created_by=caller().name,
+            )
         except FileExistsError:
             self.check_free(model_id)
             raise
@@ -237,9 +264,11 @@ class Models:
         return receive(self._root, size_bytes)
 
     def delete(self, model_id: str) -> None:
-        """Removes a model. Raises NotFound."""
-        self.get(model_id)
+        """Removes a model. Raises NotFound or PermissionDenied."""
+        there = self.get(model_id)
+        require_owner(there.name, there.created_by)
         remove_directory(self._root / model_id)
+        self._sizes.pop(model_id, None)
 
     def tensors(self, model_id: str, names: Iterable[str]) -> dict[str, Array]:
         """Some of a model's parameters, by their names in its file. Raises NotFound."""
@@ -260,6 +289,7 @@ class Models:
         created: datetime,
         input_column: str,
         origin: Origin | None = None,
+        created_by: str = "",
     ) -> Model:
         metadata = {
             "format": "chainrule",
@@ -288,10 +318,12 @@ class Models:
             origin=origin,
             classes=preparation.classes if sum(map(len, preparation.classes)) <= MOST_CHARACTERS else (),
             windows=preparation.windows,
+            created_by=created_by,
         )
         with new_directory(self._root / model_id) as directory:
             (directory / FILE).write_bytes(data)
             (directory / DESCRIPTION).write_text(json.dumps(asdict(model), default=datetime.isoformat))
+        self._sizes[model_id] = model.size_bytes
         return model
 
     def chunks(self, model_id: str) -> Iterator[tuple[int, bytes]]:

@@ -39,9 +39,12 @@ class Checkpoints:
         self._keep_last = keep_last
         self.keep_best = keep_best
 
-    def save(self, state: TrainingState) -> None:
-        """Writes a checkpoint, and removes those no longer needed. Raises OSError, and then the older ones remain."""
-        self._write("step", state, self._keep_last)
+    def save(self, state: TrainingState) -> int:
+        """Writes a checkpoint, and removes those no longer needed. Returns its size in bytes.
+
+        Raises OSError, and then the older ones remain.
+        """
+        return self._write("step", state, self._keep_last)
 
     def save_best(self, state: TrainingState) -> None:
         """Writes a checkpoint that is kept until there is a better one. Raises OSError."""
@@ -81,7 +84,7 @@ class Checkpoints:
                 return load(data)
         raise FileNotFoundError(errno.ENOENT, "the parameters that the job starts with are not there, or damaged")
 
-    def _write(self, kind: str, state: TrainingState, keep: int) -> None:
+    def _write(self, kind: str, state: TrainingState, keep: int) -> int:
         self._directory.mkdir(parents=True, exist_ok=True)
         data = _written(state)
         name = f"{kind}-{state.step:012d}-{zlib.crc32(data):08x}.safetensors"
@@ -91,6 +94,7 @@ class Checkpoints:
         older = [path for path in others if path.name < f"{kind}-{state.step:012d}"]
         for path in (*set(others).difference(older[: keep - 1]), *self._directory.glob(".*.part")):
             path.unlink(missing_ok=True)
+        return len(data)
 
     def _newest_first(self, kind: str) -> list[Path]:
         """The files of a kind by their step, the newest first."""

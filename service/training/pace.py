@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from service.jobs.spec import JobSpec
 
+MOST_UPDATES = 128
+"""At the most so many updates lie between two looks at the layers. A look costs about half a step."""
+
 
 @dataclass(frozen=True)
 class Pace:
@@ -35,3 +38,20 @@ class Pace:
         epoch, within = divmod(step, self.steps_per_epoch)
         in_epoch = -(-self.steps_per_epoch // self.spec.accumulate)
         return epoch * in_epoch + within // self.spec.accumulate
+
+    def is_looked_at(self, step: int) -> bool:
+        """Whether the layers are looked at in the step.
+
+        It makes an update; and that is among the first twenty, or of the later ones every second, fourth and so on,
+        as their number doubles; or the last.
+        """
+        return self.ends_update(step) and self._is_due(step, MOST_UPDATES)
+
+    def is_told(self, step: int) -> bool:
+        """Whether such a look becomes an event: ever fewer do, 10 to 20 every time that the number of steps doubles."""
+        return self._is_due(step, self.total_steps)
+
+    def _is_due(self, step: int, most: int) -> bool:
+        number = self.update(step) + 1
+        spacing = 1 << max((number // 10).bit_length() - 1, 0)
+        return number % min(spacing, most) == 0 or step + 1 == self.total_steps

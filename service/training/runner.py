@@ -161,7 +161,8 @@ class Runner:
 
     def _take(self, job_id: str, news: News) -> None:
         """Makes the news durable, in one go."""
-        self.timings[job_id] = news.timing
+        if not isinstance(news.outcome, Gone):  # which knows of none
+            self.timings[job_id] = news.timing
         if news.progress.step:
             self._jobs.set_progress(job_id, news.progress)
         self._jobs.record(job_id, *(posted.event for posted in news.posted))
@@ -194,7 +195,9 @@ class Runner:
         validation = (epoch.validation_loss, epoch.validation_accuracy, epoch.validation_scores)
         layers = self._layers_json(job.spec)
         column, origin = job.spec.input_column, self._origin(job.spec, dataset)
-        model = self._models.add(job_id, task.network, layers, trained.params, validation, now, column, origin)
+        model = self._models.add(
+            job_id, task.network, layers, trained.params, validation, now, column, origin, job.created_by
+        )
         return Succeeded(
             parameters_sha256=model.parameters_sha256,
             training_loss=epoch.training_loss,

@@ -9,10 +9,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from service.cluster.workers import Joined, Lost, TooFewWorkers, Workers
+from service.jobs.health import HealthSampled
 from service.jobs.job import (
     CheckpointSaved,
     EpochCompleted,
@@ -26,6 +28,7 @@ from service.jobs.job import (
 )
 from service.jobs.spec import JobSpec, OnDivergence
 from service.training.checkpoints import Checkpoints
+from service.training.looks import Looks, Stragglers
 from service.training.outbox import Outbox
 from service.training.pace import Pace
 from service.training.standing import is_best, is_last, judge, why_early
@@ -98,6 +101,9 @@ class Trainer:
         Raises Diverged, WorkersLost, Stopped, and OSError if a checkpoint can't be written.
         """
         network = self.task.network
+        self._looks, self._stragglers = Looks(network), Stragglers()
+        self._health: HealthSampled | None = None
+        self._lost: dict[int, float] = {}
         self._pace = Pace(self.spec, self.task.shards.steps_per_epoch)
         self._update = Update(
             network.dense,
@@ -131,9 +137,9 @@ class Trainer:
             state = self._state
             loss = self._step()
             rate = throughput.at(self.task.shards.samples(state.step))
-            self.outbox.progress = Progress(
-                state.step, loss, rate, self.workers.ready(), self.workers.shared(), self._rate(state.step - 1)
-            )
+            workers = (self.workers.ready(), self.workers.shared())
+            learning_rate = self._rate(state.step - 1)
+            self.outbox.progress = Progress(state.step, loss, rate, *workers, learning_rate, self._health)
             if ends_epoch := state.step % steps == 0:
                 epoch = self._complete_epoch()
                 if is_last(state, self.spec, epoch):
@@ -148,20 +154,35 @@ class Trainer:
 
     def _step(self) -> float:
         """One mini-batch in, one update out. Returns the mean loss before the update."""
-        state = self._state
-        with self.timing.phase("gather"):
-            blocks = self._ask(lambda: self.workers.gradients(state.step))
+        state, clock = self._state, time.perf_counter
+        look = self._pace.is_looked_at(state.step)
+        began = clock()
+        blocks = self._ask(lambda: self.workers.gradients(state.step, look=look))
+        spent = self.workers.spent()
+        answered = clock()
         updates = self._pace.ends_update(state.step)
-        with self.timing.phase("average"):
-            mean = self._average(blocks) if updates else self._accumulate(blocks)
-            check_finite(mean, self.task.network, state.step)
+        mean = self._average(blocks) if updates else self._accumulate(blocks)
+        check_finite(mean, self.task.network, state.step)
+        averaged = clock()
+        self._stragglers.add(spent)
         if updates:
-            rate, number = self._rate(state.step), self._pace.update(state.step)
-            with self.timing.phase("optimizer"):
-                self._update.apply(self.spec.optimizer, state.params, mean, state.carried, rate, number)
+            self._apply(mean, look=look)
         state.step += 1
         state.epoch += mean.sums
+        self.timing.step(answered - began, spent, averaged - answered, clock() - averaged)
         return mean.sums.mean_loss
+
+    def _apply(self, mean: Mean, *, look: bool) -> None:
+        """Makes an update, and tells of the layers if there was a look at them."""
+        state = self._state
+        rate, number = self._rate(state.step), self._pace.update(state.step)
+        update = partial(self._update.apply, self.spec.optimizer, state.params, mean, state.carried, rate, number)
+        if not look:
+            update()
+        elif (seen := self._looks.at(state.params, mean, update)) is not None:
+            self._health = HealthSampled(state.step + 1, *seen, self._stragglers.ratio())
+            if self._pace.is_told(state.step):
+                self.outbox.post(self._health)
 
     def _average(self, blocks: Sequence[Block]) -> Mean:
         """The mean over all rows since the last update; nothing is pending after that."""
@@ -226,6 +247,7 @@ class Trainer:
             return no_sums(self.task.scores)
         with self.timing.phase("validate"):
             (block,) = merge(self._ask(self.workers.evaluate), self.spec.shards)
+        self.timing.computed(self.workers.spent())
         if isinstance(confusion := self.task.scores.get(CONFUSION), Confusion | BinaryConfusion):
             self.confusion = tuple(map(tuple, confusion.matrix(block.total.sums.scores[CONFUSION]).tolist()))
         return block.total.sums
@@ -284,8 +306,8 @@ class Trainer:
         check_state(self._state, self.task.network)
         self._state.unacknowledged = self.outbox.unacknowledged()
         with self.timing.phase("checkpoint"):
-            self.checkpoints.save(self._state)
-        self._saved = time.monotonic()
+            self.timing.checkpoint_bytes = self.checkpoints.save(self._state)
+        self._saved, self.timing.checkpoint_time = time.monotonic(), time.time()
         # Ever further apart, so that their number grows with the logarithm of the steps.
         if tell or self._state.step >= NEXT_CHECKPOINT * self._told_checkpoint:
             self._told_checkpoint = self._state.step
@@ -318,14 +340,19 @@ class Trainer:
             if time.monotonic() >= deadline:
                 raise WorkersLost(f"fewer than {fewest} workers, and no more came within {wait:g} seconds")
         if first:
-            self.workers.changes()  # those that begin a job have not come back
+            self._report_changes(first=True)
         self.outbox.post(StateChanged(Running()))
 
-    def _report_changes(self) -> None:
+    def _report_changes(self, *, first: bool = False) -> None:
+        """Tells who was lost, and who came; but not of those with whom a job begins."""
         step = self._state.step
         for change in self.workers.changes():
             match change:
-                case Lost(worker, reason):
+                case Lost(worker, reason, cause, at):
+                    self._lost.setdefault(worker, at)
+                    self.timing.losses[cause] += 1
                     self.outbox.post(WorkerLost(worker, step, reason))
-                case Joined(worker, exchange):
+                case Joined(worker, exchange, at) if not first or worker in self._lost:
+                    if worker in self._lost:
+                        self.timing.recoveries.add(at - self._lost.pop(worker))
                     self.outbox.post(WorkerJoined(worker, step, exchange))

@@ -77,6 +77,7 @@ def job_message(job: Job, progress: pb.TrainingProgress, waiting: str) -> pb.Tra
         start_time=timestamp(job.started) if job.started else None,
         end_time=timestamp(job.ended) if job.ended else None,
         last_event=job.last_event,
+        created_by=job.created_by,
         diagnoses=[diagnosis_message(job.diagnoses[trouble]) for trouble in Trouble if trouble in job.diagnoses],
     )
 

@@ -42,6 +42,7 @@ def dataset_message(dataset: Dataset) -> datasets_pb.Dataset:
         format=format_value(dataset.format),
         groups=group_messages(dataset.groups),
         stored_bytes=dataset.stored_bytes,
+        created_by=dataset.created_by,
     )
 
 
@@ -73,4 +74,5 @@ def model_message(model: Model, aliases: Sequence[str] = ()) -> models_pb.Model:
         aliases=aliases,
         classes=model.classes,
         windows=windows,
+        created_by=model.created_by,
     )

@@ -19,12 +19,15 @@ from pydantic import ValidationError
 
 from chainrule.v1 import training_service_pb2_grpc
 from service.__main__ import Refused, coordinator, network_of
+from service.api.calls import Calls
 from service.api.datasets import DatasetServicer
 from service.api.inference import InferenceServicer
 from service.api.models import ModelServicer
+from service.api.server import SERVICES as SERVED
 from service.api.server import AddressTaken
 from service.api.server import serving as serving_api
 from service.api.training import TrainingServicer
+from service.api.watching import Watching
 from service.cluster.cluster import Room
 from service.cluster.local_cluster import LocalCluster
 from service.data.datasets import Content, Datasets
@@ -150,10 +153,18 @@ def test_an_error_in_the_service_gives_nothing_away(
             served = DatasetServicer(datasets, Uploads(tmp_path / "uploads"), Imports([], 10**6), jobs)
             aliases = Aliases(tmp_path / "aliases.json", models)
             transfer = Transfer(models, jobs, tmp_path / "checkpoints", model_network, aliases.resolve)
-            training = TrainingServicer(jobs, Preparing(datasets, jobs, tmp_path), transfer, room, lambda _: "")
+            training = TrainingServicer(
+                jobs, Preparing(datasets, jobs, tmp_path), transfer, room, Watching(jobs, lambda _: "")
+            )
             with closing(Predictor(LoadedModels(models, network_of, 10**6))) as predictor:
                 inference = InferenceServicer(predictor, aliases, 10**6)
-                parts = (training, served, ModelServicer(models, jobs, aliases, predictor, datasets), inference)
+                parts = (
+                    training,
+                    served,
+                    ModelServicer(models, jobs, aliases, predictor, datasets),
+                    inference,
+                    Calls(SERVED),
+                )
                 async with serving_api("127.0.0.1:0", *parts) as port:
                     found = await ask(port, lambda stub: stub.CreateTrainingJob(request()))
             assert jobs.all() == []
@@ -199,6 +210,8 @@ def test_addresses_that_are_taken(taken: str, tmp_path: Path) -> None:
         start(tmp_path, listen=taken)
     with pytest.raises(Refused, match=f"can't listen at {taken} for metrics: Address already in use"):
         start(tmp_path, metrics_listen=taken)
+    with pytest.raises(Refused, match=f"can't listen at {taken} for the web page: Address already in use"):
+        start(tmp_path, web_listen=taken)
     start(tmp_path)
 
 

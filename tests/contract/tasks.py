@@ -44,10 +44,12 @@ class HeldTask(Task):
 
     directory: Path
 
-    def gradient(self, data: Data, params: Array, step: int, shard: int, out: Array | None = None) -> Gradient:
+    def gradient(
+        self, data: Data, params: Array, step: int, shard: int, out: Array | None = None, *, look: bool = False
+    ) -> Gradient:
         (self.directory / f"began-{os.getpid()}").touch()
         until(lambda: not self.hold.exists())
-        return super().gradient(data, params, step, shard, out)
+        return super().gradient(data, params, step, shard, out, look=look)
 
     @property
     def hold(self) -> Path:
@@ -63,7 +65,16 @@ class HeldTask(Task):
 class BrokenTask(Task):
     """Its gradients have a mistake in them."""
 
-    def gradient(self, data: Data, params: Array, step: int, shard: int, out: Array | None = None) -> Gradient:  # noqa: ARG002
+    def gradient(
+        self,
+        data: Data,  # noqa: ARG002
+        params: Array,  # noqa: ARG002
+        step: int,  # noqa: ARG002
+        shard: int,
+        out: Array | None = None,  # noqa: ARG002
+        *,
+        look: bool = False,  # noqa: ARG002
+    ) -> Gradient:
         raise ZeroDivisionError(f"a mistake in shard {shard}")
 
 

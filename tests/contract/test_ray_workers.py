@@ -213,7 +213,7 @@ def test_a_worker_that_does_not_answer_is_replaced(crew: list[Any], held: HeldTa
         with stopped(hung):
             until(lambda: total(workers.gradients(2), TASK) == expected(TASK, 2) and workers.ready() == 1)
             (lost,) = workers.changes()
-            assert lost == Lost(lost.worker, "did not answer within 2 seconds")
+            assert lost == Lost(lost.worker, "did not answer within 2 seconds", "too_slow")
             until(lambda: not is_alive(hung))
         until(lambda: total(workers.gradients(3), TASK) == expected(TASK, 3) and workers.ready() == 2)
         assert [change.worker for change in workers.changes()] == [lost.worker]

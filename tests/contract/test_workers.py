@@ -1,5 +1,6 @@
 """What the trainer relies on, whatever its workers are."""
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, suppress
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from service.cluster.local_workers import LocalWorkers
-from service.cluster.workers import Joined, TooFewWorkers
+from service.cluster.workers import Joined, Spent, TooFewWorkers
 from service.training.session import ClosingWorkers
 from tests.contract.tasks import DATA, INPUTS, LOSS, NETWORK, PARAMS, SHARDS, TARGETS, TASK, BrokenTask, until
 from tests.contract.working import MIXED, OBJECTS, SHARED, evaluated, expected, total, working
@@ -51,6 +52,34 @@ def test_the_sum_over_all_shards_has_the_same_bits(make: Make, count: int) -> No
             assert workers.ready() == count
         assert total(workers.evaluate(), TASK) == evaluated(TASK)
         assert total(workers.gradients(3), TASK) == expected(TASK, 3)
+
+
+def test_a_look_at_the_layers_has_the_same_bits(make: Make) -> None:
+    with make(TASK, 2) as workers:
+        for step, look in ((0, True), (1, False), (2, True)):
+            seen = total(workers.gradients(step, look=look), TASK)
+            assert seen == expected(TASK, step, look=look)
+            assert (seen[1].health is not None) is look
+
+
+def test_what_a_question_took_is_told_by_worker(make: Make, exchange: str) -> None:
+    with make(TASK, 2) as workers:
+        workers.spent()
+        began = time.perf_counter()
+        workers.gradients(0)
+        workers.evaluate()
+        taken = time.perf_counter() - began
+        spent = workers.spent()
+        assert sum(order.shards for order in spent.computed) == 2 * TASK.shards.shards
+        assert all(order.forward > 0 and order.backward >= 0 for order in spent.computed)
+        for worker in {order.worker for order in spent.computed}:
+            assert sum(order.seconds for order in spent.computed if order.worker == worker) < taken
+        assert 0 <= spent.split + spent.gather < taken
+        # At the least what each worker read twice and a sum that came back; at the most a gradient a shard.
+        bytes_read, gradient = 4 * workers.params.nbytes, TASK.network.dense * 4
+        least, most = (0, 0) if exchange == "local" else (bytes_read + gradient, bytes_read + SHARDS.shards * gradient)
+        assert least <= spent.bytes <= most
+        assert workers.spent() == Spent(computed=[])
 
 
 def test_a_worker_without_a_shard(make: Make) -> None:

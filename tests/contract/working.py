@@ -85,10 +85,12 @@ def bits(gradient: Gradient) -> bytes:
     return b"".join(part.tobytes() for part in parts)
 
 
-def expected(task: Task, step: int, params: Array = PARAMS, data: Data = DATA) -> tuple[bytes, Sums]:
+def expected(
+    task: Task, step: int, params: Array = PARAMS, data: Data = DATA, *, look: bool = False
+) -> tuple[bytes, Sums]:
     """The same, computed here."""
     with threadpool_limits(1):
-        whole = tree_sum([task.gradient(data, params, step, shard) for shard in range(task.shards.shards)])
+        whole = tree_sum([task.gradient(data, params, step, shard, look=look) for shard in range(task.shards.shards)])
     return bits(whole), whole.sums
 
 

@@ -11,7 +11,17 @@ from worker.layers.dropout import Dropout
 from worker.layers.embedding import Embedding
 from worker.layers.gelu import GELU
 from worker.layers.gru import Gru
-from worker.layers.layer import Backward, Context, Draw, Layer, Parameter, Params
+from worker.layers.layer import (
+    Backward,
+    CanDie,
+    CanSaturate,
+    Context,
+    Draw,
+    Layer,
+    Observer,
+    Parameter,
+    Params,
+)
 from worker.layers.lstm import Lstm
 from worker.layers.noise import GaussianLatent, GaussianNoise
 from worker.layers.normalization import BatchNorm, GroupNorm, LayerNorm
@@ -21,7 +31,7 @@ from worker.layers.quantum import Quantum
 from worker.layers.rescale import Rescale
 from worker.layers.reshaping import Flatten, Reshape
 from worker.layers.simple_rnn import RecurrentActivation, SimpleRnn
-from worker.layers.stack import Concatenate, Residual, Stack
+from worker.layers.stack import Concatenate, Leaf, Residual, Stack, leaves
 from worker.layers.windows import Padding
 
 LAYERS: Mapping[str, type[Layer]] = MappingProxyType(
@@ -64,12 +74,18 @@ LAYERS: Mapping[str, type[Layer]] = MappingProxyType(
     }
 )
 
+KINDS: Mapping[type[Layer], str] = MappingProxyType({layer: kind for kind, layer in LAYERS.items()})
+"""What the contract calls a layer."""
+
 __all__ = [
     "ELU",
     "GELU",
+    "KINDS",
     "LAYERS",
     "Backward",
     "BatchNorm",
+    "CanDie",
+    "CanSaturate",
     "Concatenate",
     "Context",
     "Conv1d",
@@ -88,9 +104,11 @@ __all__ = [
     "Gru",
     "Layer",
     "LayerNorm",
+    "Leaf",
     "LeakyReLU",
     "Lstm",
     "MultiHeadAttention",
+    "Observer",
     "Padding",
     "Parameter",
     "Params",
@@ -111,4 +129,5 @@ __all__ = [
     "Softplus",
     "Stack",
     "Tanh",
+    "leaves",
 ]

@@ -14,6 +14,9 @@ from worker.layers.layer import Backward, Context, Parameter, Params
 
 LARGEST_ALPHA = 100
 
+FLAT = 0.05
+"""A curve is called flat below this share of its greatest slope: ten layers there leave 1e-13 of a gradient."""
+
 
 @dataclass(frozen=True)
 class Activation:
@@ -33,6 +36,11 @@ class ReLU(Activation):
     def forward(self, params: Params, x: Array, context: Context) -> tuple[Array, Backward]:  # noqa: ARG002
         y = np.maximum(x, 0)
         return y, lambda dy, _grads: dy * (y > 0)
+
+    def alive(self, y: Array) -> Array:
+        """y > 0."""
+        alive: Array = y > 0
+        return alive
 
 
 @dataclass(frozen=True)
@@ -99,6 +107,11 @@ class Tanh(Activation):
         y = np.tanh(x)
         return y, lambda dy, _grads: dy * (1 - y * y)
 
+    def flat(self, y: Array) -> Array:
+        """1 - y^2 < 0.05, the greatest slope being 1."""
+        flat: Array = 1 - y * y < FLAT
+        return flat
+
 
 @dataclass(frozen=True)
 class Sigmoid(Activation):
@@ -107,6 +120,11 @@ class Sigmoid(Activation):
     def forward(self, params: Params, x: Array, context: Context) -> tuple[Array, Backward]:  # noqa: ARG002
         y = logistic(x)
         return y, lambda dy, _grads: dy * y * (1 - y)
+
+    def flat(self, y: Array) -> Array:
+        """y (1 - y) < 0.05 / 4, the greatest slope being 1/4."""
+        flat: Array = y * (1 - y) < FLAT / 4
+        return flat
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ layer can be used by any number of threads at once (the form is thinc's and auto
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias, cast
+from typing import Protocol, TypeAlias, cast, runtime_checkable
 
 import numpy as np
 
@@ -55,6 +55,10 @@ class Draw:
     shard: int
 
 
+Observer: TypeAlias = Callable[[tuple[int, ...], Array, Array | None], None]
+"""Is told where a layer is (see Context.path), its outputs (rows, ...), and the mask."""
+
+
 @dataclass(slots=True)
 class Context:
     """What a layer may know beyond its input."""
@@ -73,11 +77,22 @@ class Context:
     """Whether anyone needs the gradients of parameters. A frozen layer's are never used, and it may leave them out."""
     weights: Array | None = None
     """(rows,): how much each row counts in what is added to the loss; without them, every row counts 1."""
+    observe: Observer | None = None
+    """Who looks at what comes out of the layers, if anyone does."""
 
     def inside(self, index: int, *, input_gradient: bool = True) -> "Context":
         """The context of a layer within this one."""
         own = (*self.path, index)
-        return Context(input_gradient, self.draw, self.mask, own, self.penalties, self.parameter_gradient, self.weights)
+        return Context(
+            input_gradient,
+            self.draw,
+            self.mask,
+            own,
+            self.penalties,
+            self.parameter_gradient,
+            self.weights,
+            self.observe,
+        )
 
     def generator(self) -> np.random.Generator:
         """The layer's own random numbers in this step and shard: the same whoever computes it, and however often."""
@@ -96,6 +111,22 @@ class Layer(Protocol):
 
     def forward(self, params: Params, x: Array, context: Context) -> tuple[Array, Backward]:
         """Computes y from x, both with a first axis of rows, and returns it with its backward."""
+
+
+@runtime_checkable
+class CanDie(Protocol):
+    """A layer whose units may fall silent for good, since no gradient passes where they are."""
+
+    def alive(self, y: Array) -> Array:
+        """Where outputs let a gradient through."""
+
+
+@runtime_checkable
+class CanSaturate(Protocol):
+    """A layer whose curve flattens out on either side."""
+
+    def flat(self, y: Array) -> Array:
+        """Where outputs have less than 5 % of the curve's greatest slope."""
 
 
 def collector(grads: Params, key: str) -> Collector:

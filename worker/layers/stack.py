@@ -4,7 +4,7 @@ Run the layers forward, then their closures in reverse: that is all of backpropa
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,9 +33,46 @@ def run(
     """Goes forward through some layers. Returns what comes out, and their backwards in the same order."""
     backwards = []
     for index, (layer, own) in enumerate(zip(layers, params, strict=True)):
-        x, backward = layer.forward(own, x, context.inside(index, input_gradient=context.input_gradient or index > 0))
+        inside = context.inside(index, input_gradient=context.input_gradient or index > 0)
+        x, backward = layer.forward(own, x, inside)
+        if inside.observe is not None:
+            inside.observe(inside.path, x, inside.mask)
         backwards.append(backward)
     return x, backwards
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A layer that has none inside, and where in a network it is."""
+
+    name: str
+    """As in the contract: "layers.3", "layers.3.branches.0.layers.1"."""
+    path: tuple[int, ...]
+    """As its context says."""
+    layer: Layer
+    shape: Shape
+    """Of a row after it."""
+    parameters: tuple[tuple[int, str], ...]
+    """What it learns or keeps, each as the number of the network's layer and the name there."""
+
+
+def leaves(layers: Sequence[Layer], input_shape: Shape) -> Iterator[Leaf]:
+    """The layers of a network that have none inside, in order. Raises ShapeMismatch."""
+    found = shapes(layers, input_shape)
+    for index, (layer, before, after) in enumerate(zip(layers, found, found[1:], strict=False)):
+        yield from _within(f"layers.{index}", (index,), "", layer, before, after)
+
+
+def _within(name: str, path: tuple[int, ...], prefix: str, layer: Layer, before: Shape, after: Shape) -> Iterator[Leaf]:
+    if not isinstance(layer, Residual | Concatenate):
+        parameters = tuple((path[0], prefix + key) for key in layer.parameters(before))
+        yield Leaf(name, path, layer, after, parameters)
+        return
+    for number, (key, called, stack) in enumerate(layer.stacks()):
+        found = shapes(stack.layers, before)
+        for index, (inner, first, last) in enumerate(zip(stack.layers, found, found[1:], strict=False)):
+            place = (*path, number, index)
+            yield from _within(f"{name}.{called}.{index}", place, f"{prefix}{key}.{index}.", inner, first, last)
 
 
 @dataclass(frozen=True)
@@ -109,6 +146,13 @@ class Residual:
 
         return y + skip, backward
 
+    def stacks(self) -> Sequence[tuple[str, str, Stack]]:
+        """What is inside, in the order of contexts: how parameters there are prefixed, the name in the contract."""
+        return [
+            ("layers", "layers", Stack(self.layers)),
+            ("projection", "projection", Stack(self.projection)),
+        ]
+
     def _shapes(self, input_shape: Shape) -> tuple[Shape, Shape]:
         shape = Stack(self.layers).output_shape(input_shape)
         try:
@@ -160,6 +204,10 @@ class Concatenate:
             return dx
 
         return np.concatenate(outputs, axis=-1), backward
+
+    def stacks(self) -> Sequence[tuple[str, str, Stack]]:
+        """What is inside, as a residual block says it."""
+        return [(str(index), f"branches.{index}.layers", branch) for index, branch in enumerate(self.branches)]
 
 
 def part(params: Params, name: str) -> Params:

@@ -365,3 +365,4 @@ def test_the_service_gets_the_options_that_were_given() -> None:
     assert serve_options("a:1", "b:2", None, None) == always
     more = ["--data-dir", "/x", "--ray-address", "c:3"]
     assert serve_options("a:1", "b:2", Path("/x"), "c:3") == always + more
+    assert serve_options("a:1", "b:2", None, None, "d:4") == [*always, "--web-listen", "d:4"]

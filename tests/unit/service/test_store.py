@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -67,9 +68,49 @@ def test_no_event_without_a_job(store: JobStore) -> None:
     with pytest.raises(sqlite3.IntegrityError):
         store.append("job-b", FIRST)
     store.create(job(), "request", FIRST)
-    assert store.requested("request") == "job-a"
+    assert store.requested("request", "") == "job-a"
     store.delete("job-a")
-    assert (list(store.load()), store.events("job-a", 0, 9), store.requested("request")) == ([], [], None)
+    assert (list(store.load()), store.events("job-a", 0, 9), store.requested("request", "")) == ([], [], None)
+
+
+VERSION_1 = """
+CREATE TABLE jobs (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, request_id TEXT UNIQUE,
+    display_name TEXT NOT NULL, spec TEXT NOT NULL, rows INTEGER NOT NULL, created TEXT NOT NULL
+) STRICT;
+CREATE TABLE events (
+    job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE, number INTEGER NOT NULL, time TEXT NOT NULL,
+    body TEXT NOT NULL, PRIMARY KEY (job, number)
+) STRICT, WITHOUT ROWID;
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_file_by_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    made = job()
+    (tmp_path / "newer").mkdir()
+    with store_at(tmp_path / "newer") as newer:
+        newer.create(made, "request", FIRST)
+    with closing(sqlite3.connect(tmp_path / "jobs.sqlite")) as old:
+        old.executescript(VERSION_1)
+        old.execute("ATTACH ? AS newer", (str(tmp_path / "newer" / "jobs.sqlite"),))
+        columns = "number, id, request_id, display_name, spec, rows, created"
+        old.execute(f"INSERT INTO main.jobs SELECT {columns} FROM newer.jobs")  # noqa: S608 - no input of anyone's
+        old.execute("INSERT INTO main.events SELECT * FROM newer.events")
+        old.commit()
+    for _ in range(2):
+        with store_at(tmp_path) as store:
+            assert list(store.load()) == [made]
+            assert store.requested("request", "") == made.id
+
+
+def test_request_ids_are_each_principal_s_own(store: JobStore) -> None:
+    names = ("", "alice", "bob")
+    for number, name in enumerate(names):
+        store.create(replace(job(), id=f"job-{number}", created_by=name), "request", FIRST)
+    assert [store.requested("request", name) for name in names] == ["job-0", "job-1", "job-2"]
+    assert store.requested("request", "carol") is None
+    assert [made.created_by for made in store.load()] == list(names)
 
 
 def test_a_file_by_a_newer_version_is_refused(tmp_path: Path) -> None:

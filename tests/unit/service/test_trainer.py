@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.cluster.local_workers import LocalWorkers
+from service.jobs.health import HealthSampled
 from service.jobs.job import (
     CheckpointSaved,
     EpochCompleted,
@@ -28,6 +29,7 @@ from service.training.checkpoints import Checkpoints
 from service.training.optimizers import Adam, Sgd
 from service.training.outbox import Outbox
 from service.training.state import Diverged
+from service.training.timing import PHASES
 from service.training.trainer import MOST_ATTEMPTS, Policy, Stopped, Trainer, WorkersLost
 from tests.unit.service.examples import DATA, INPUTS, SPEC, TARGETS, spec, task
 from tests.unit.service.full_disk import largest_file
@@ -56,7 +58,7 @@ from worker.task import Data
 def test_what_a_run_reports(tmp_path: Path) -> None:
     run = Run(tmp_path)
     assert run.train() == BITS
-    assert run.events == [StateChanged(Running()), *run.of_kind(EpochCompleted)]
+    assert run.events == [StateChanged(Running()), *run.of_kind(EpochCompleted, HealthSampled)]
     assert [(epoch.epoch, epoch.step) for epoch in run.epochs] == [(1, 4), (2, 8), (3, 12)]
     assert [p.step for p in run.progress] == list(range(1, STEPS + 1))
     assert {(p.workers, p.shared_memory_workers) for p in run.progress} == {(SPEC.workers, 0)}
@@ -163,7 +165,9 @@ def test_a_lost_worker_is_reported_and_comes_back_at_a_later_step(tmp_path: Path
 def test_when_all_are_lost_the_job_waits_and_goes_on(call: int, step: int, tmp_path: Path) -> None:
     run = Run(tmp_path)
     assert run.train(UnreliableWorkers(task(), DATA, 2, {call: [0, 1]})) == BITS
-    first, *others, back, again, joined, joined_too = [e for e in run.events if not isinstance(e, EpochCompleted)]
+    first, *others, back, again, joined, joined_too = [
+        e for e in run.events if not isinstance(e, EpochCompleted | HealthSampled)
+    ]
     assert (first, others) == (
         StateChanged(Running()),
         [WorkerLost(1, step, REASON), WorkerLost(0, step, REASON)],
@@ -375,6 +379,9 @@ def test_time_is_counted_by_phase(tmp_path: Path) -> None:
         SPEC, task(), LocalWorkers(task(), DATA, 2), Checkpoints(tmp_path), ALWAYS, Outbox(), threading.Event()
     )
     trainer.train()
-    counted = {phase: sum(counts) for phase, counts in trainer.timing.counts.items()}
-    assert counted == {"gather": 12, "average": 12, "optimizer": 12, "validate": 3, "checkpoint": 11}
-    assert all(seconds > 0 for seconds in trainer.timing.seconds.values())
+    timing = trainer.timing
+    counted = {phase: sum(histogram.counts) for phase, histogram in timing.phases.items()}
+    assert counted == {**dict.fromkeys(PHASES, 12), "validate": 3, "checkpoint": 11}
+    assert sum(timing.steps.counts) == 12
+    assert {phase for phase, seconds in timing.seconds.items() if seconds <= 0} == {"split", "gather"}  # no cluster
+    assert sum(timing.seconds[phase] for phase in PHASES) == pytest.approx(timing.steps.seconds)

@@ -78,6 +78,7 @@ class Run:
         workers = workers or LocalWorkers(task(self.of), self.data, self.of.workers, self.of.precision.dtype)
         checkpoints = Checkpoints(self.directory, self.of.keep_last, keep_best=self.of.keep_best)
         trainer = Trainer(self.of, task(self.of), workers, checkpoints, self.policy, self.outbox, self.stop)
+        self.timing = trainer.timing
         state, epoch = trainer.train()
         assert epoch.epoch == self.of.epochs or self.of.early_stopping
         self.result, self.stopped_early = epoch, trainer.stopped_early

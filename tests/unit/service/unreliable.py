@@ -11,7 +11,7 @@ import numpy as np
 from service.cluster.cluster import Room
 from service.cluster.local_cluster import LocalCluster, LocalTraining
 from service.cluster.local_workers import LocalWorkers
-from service.cluster.workers import Change, Joined, Lost, TooFewWorkers
+from service.cluster.workers import Change, Computed, Joined, Lost, Spent, TooFewWorkers
 from service.data.datasets import Dataset
 from service.training.session import Broken, Gone, News, Order, Training
 from worker.arrays import Array
@@ -39,6 +39,7 @@ class UnreliableWorkers:
     def __post_init__(self) -> None:
         self._alive = list(range(self.count))
         self._changes: list[Change] = []
+        self._computed: list[Computed] = []
         self._params: Array = np.empty(self.task.network.size, np.float32)
         self._slots = np.empty((self.task.shards.shards, self.task.network.dense), np.float32)
 
@@ -46,9 +47,9 @@ class UnreliableWorkers:
     def params(self) -> Array:
         return self._params
 
-    def gradients(self, step: int) -> Sequence[Block]:
+    def gradients(self, step: int, *, look: bool = False) -> Sequence[Block]:
         def compute(shard: int) -> Gradient:
-            return self.task.gradient(self.data, self._params, step, shard, self._slots[shard])
+            return self.task.gradient(self.data, self._params, step, shard, self._slots[shard], look=look)
 
         return self._compute(compute)
 
@@ -57,6 +58,10 @@ class UnreliableWorkers:
             return Gradient(self._params[:0], self.task.evaluate(self.data, self._params, shard))
 
         return self._compute(compute)
+
+    def spent(self) -> Spent:
+        computed, self._computed = self._computed, []
+        return Spent(0.0, 0.0, computed, 1000 * len(computed))
 
     def ready(self) -> int:
         return len(self._alive)
@@ -107,6 +112,8 @@ class UnreliableWorkers:
                 else:
                     part = missing[place::share]
                     results += merge([Block(shard, 1, compute(shard)) for shard in part], shards)
+                    # What it says it took: shards of worker 0 take a second forward, those of worker 1 two, and so on.
+                    self._computed.append(Computed(worker, (1.0 + worker) * len(part), 0.5 * len(part), len(part)))
                     done.update(part)
         return results
 
@@ -174,12 +181,12 @@ class GatedWorkers(LocalWorkers):
         self._entered = entered
         self._tickets = tickets or threading.Semaphore(0)
 
-    def gradients(self, step: int) -> Sequence[Block]:
+    def gradients(self, step: int, *, look: bool = False) -> Sequence[Block]:
         self._entered.set()
         deadline = time.monotonic() + 30
         while not self._gate.is_set() and not self._tickets.acquire(timeout=0.01):
             assert time.monotonic() < deadline
-        return super().gradients(step)
+        return super().gradients(step, look=look)
 
 
 @dataclass
@@ -214,12 +221,12 @@ class DyingWorkers(LocalWorkers):
         super().__init__(task, data, count)
         self._left = steps
 
-    def gradients(self, step: int) -> Sequence[Block]:
+    def gradients(self, step: int, *, look: bool = False) -> Sequence[Block]:
         if self._left == 0:
             raise SystemError("dies here")
         if self._left is not None:
             self._left -= 1
-        return super().gradients(step)
+        return super().gradients(step, look=look)
 
 
 class DyingTraining(LocalTraining):

@@ -122,7 +122,7 @@ class Written(Sums):
 
     def __add__(self, other: Sums) -> "Written":
         assert isinstance(other, Written)
-        return Written(0.0, {}, 0, 0, f"({self.text}+{other.text})")
+        return Written(0.0, {}, 0, 0, text=f"({self.text}+{other.text})")
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ class Written(Sums):
     ],
 )
 def test_the_tree_is_fixed(tree: str) -> None:
-    terms = [Written(0.0, {}, 0, 0, digit) for digit in tree if digit.isdigit()]
+    terms = [Written(0.0, {}, 0, 0, text=digit) for digit in tree if digit.isdigit()]
     total = tree_sum(terms)
     assert isinstance(total, Written)
     assert total.text == tree

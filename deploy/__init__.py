@@ -1,0 +1,1 @@
+"""What a deployment brings beside the service. Not part of the package."""

@@ -1,0 +1,1 @@
+"""Who may do what: principals and their tokens, certificates, limits of each, and the log of what they did."""

@@ -1,0 +1,95 @@
+"""Jobs as clients see them: as of now; or watched, their events from a number on, then live, with the progress."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Callable
+
+from chainrule.v1 import training_job_pb2 as job_pb
+from chainrule.v1 import training_service_pb2 as pb
+from service.errors import InvalidArgument, Unavailable
+from service.jobs.job import Job, Queued
+from service.jobs.jobs import Jobs
+from service.wire.job import event_message, job_message, progress_message
+
+EVENTS_AT_ONCE = 500
+PROGRESS_SECONDS = 0.25
+
+
+class Watching:
+    """All who watch jobs. A watch is a coroutine that is woken when there are events."""
+
+    def __init__(self, jobs: Jobs, waiting: Callable[[str], str]) -> None:
+        """Belongs to the running loop. `waiting` tells why a queued job waits."""
+        self._jobs = jobs
+        self._waiting = waiting
+        self._stopping = False
+        self._watchers: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        loop = asyncio.get_running_loop()
+        jobs.listen(lambda job_id: _call_soon(loop, self._wake, job_id))
+
+    def describe(self, job: Job) -> job_pb.TrainingJob:
+        """The resource, as of now."""
+        waiting = self._waiting(job.id) if isinstance(job.state, Queued) else ""
+        return job_message(job, progress_message(job, self._jobs.progress(job.id)), waiting)
+
+    async def watch(self, job_id: str, after: int) -> AsyncGenerator[pb.WatchTrainingJobResponse, None]:
+        """The events that follow number `after`, each once, and the progress while it changes; ends with the job.
+
+        Raises NotFound, InvalidArgument if there is no such event yet, and Unavailable when the service stops.
+        """
+        seen = after
+        job = self._jobs.get(job_id)
+        if not 0 <= seen <= job.last_event:
+            raise InvalidArgument.of(
+                "after_event", f"is {seen}; {job.name} has the events 1 to {job.last_event} so far"
+            )
+        changed = asyncio.Event()
+        self._watchers[job_id].add(changed)
+        try:
+            shown = None
+            while True:
+                changed.clear()
+                while records := await asyncio.to_thread(self._jobs.events, job_id, seen, EVENTS_AT_ONCE):
+                    for record in records:
+                        yield pb.WatchTrainingJobResponse(event=event_message(job_id, record))
+                    seen = records[-1].number
+                job = self._jobs.get(job_id)
+                if job.last_event > seen:
+                    continue
+                if job.has_ended:
+                    return
+                if self._stopping:
+                    # Not a plain end of the stream, which would mean that there are no more events.
+                    raise Unavailable("the coordinator is stopping; watch again soon", reason="COORDINATOR_STOPPING")
+                progress = progress_message(job, self._jobs.progress(job_id))
+                if progress != shown:
+                    yield pb.WatchTrainingJobResponse(progress=progress)
+                    shown = progress
+                await _first(changed, PROGRESS_SECONDS if job.is_at_work else None)
+        finally:
+            self._watchers[job_id].discard(changed)
+            if not self._watchers[job_id]:
+                del self._watchers[job_id]
+
+    def stop(self) -> None:
+        """Ends every watch so that its client knows to come back."""
+        self._stopping = True
+        for job_id in list(self._watchers):
+            self._wake(job_id)
+
+    def _wake(self, job_id: str) -> None:
+        for watcher in self._watchers.get(job_id, ()):
+            watcher.set()
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[str], None], job_id: str) -> None:
+    """From any thread; nothing once the service has stopped."""
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(call, job_id)
+
+
+async def _first(event: asyncio.Event, timeout: float | None) -> None:
+    try:
+        await asyncio.wait_for(event.wait(), timeout)
+    except TimeoutError:
+        return

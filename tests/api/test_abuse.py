@@ -1,0 +1,53 @@
+"""Callers who ask for more than is good for others: what is refused, and that others don't notice."""
+
+import socket
+from contextlib import ExitStack
+from typing import Any
+
+import grpc
+import pytest
+
+from chainrule.v1 import training_service_pb2 as pb
+from service.files import allow_files
+from tests.api.running import SECONDS, Service, refusal
+
+IDLE_CHANNELS = 1_000
+ASKED = pb.ListTrainingJobsRequest()
+
+
+@pytest.mark.parametrize(("size_bytes", "is_taken"), [(12 << 10, True), (17 << 10, False), (1 << 20, False)])
+def test_metadata(size_bytes: int, is_taken: bool, shared: Service) -> None:
+    def call() -> object:
+        return shared.training.ListTrainingJobs(ASKED, timeout=SECONDS, metadata=(("x-large", "x" * size_bytes),))
+
+    if is_taken:
+        call()
+    else:
+        assert refusal(call).code == grpc.StatusCode.RESOURCE_EXHAUSTED
+    shared.training.ListTrainingJobs(ASKED, timeout=SECONDS)
+
+
+def test_a_compressed_bomb(shared: Service) -> None:
+    """A message that is small on its way, and of which no more is unpacked than a message may have."""
+    bomb = pb.GetTrainingJobRequest(name="x" * (32 << 20))
+    address = shared.addresses["grpc"]
+    options = [("grpc.max_send_message_length", -1)]
+    with grpc.insecure_channel(address, options, compression=grpc.Compression.Gzip) as channel:
+        call: Any = channel.unary_unary("/chainrule.v1.TrainingService/GetTrainingJob")
+        data = bomb.SerializeToString()
+        found = refusal(lambda: call(data, timeout=SECONDS))
+    assert found.code == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "larger than max" in found.message
+
+
+def test_a_thousand_idle_channels(shared: Service) -> None:
+    """Connections that say nothing, beside which calls are answered as ever."""
+    allow_files(4 * IDLE_CHANNELS)
+    host, _, port = shared.addresses["grpc"].rpartition(":")
+    with ExitStack() as stack:
+        for _ in range(IDLE_CHANNELS):
+            stack.enter_context(socket.create_connection((host, int(port)), SECONDS))
+        with grpc.insecure_channel(shared.addresses["grpc"]) as channel:
+            call: Any = channel.unary_unary("/chainrule.v1.TrainingService/ListTrainingJobs")
+            for _ in range(20):
+                call(b"", timeout=2)

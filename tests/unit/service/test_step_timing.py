@@ -1,0 +1,65 @@
+"""The anatomy of a step: its phases add up to it, whatever the clocks of others say."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.cluster.workers import CAUSES, Computed, Spent
+from service.training.outbox import Outbox
+from service.training.timing import PHASES, Timing
+from tests.unit.service.examples import DATA, task
+from tests.unit.service.training_run import STEPS, Run
+from tests.unit.service.unreliable import UnreliableWorkers
+
+SECONDS = st.floats(0, 1e3)
+
+
+@given(SECONDS, SECONDS, SECONDS, st.lists(st.builds(Computed, st.integers(0, 3), SECONDS, SECONDS, st.just(1))))
+def test_phases_add_up(split: float, rest: float, gather: float, computed: list[Computed]) -> None:
+    timing = Timing()
+    timing.step(split + rest + gather, Spent(split, gather, computed), 0.5, 0.25)
+    assert sum(timing.seconds[phase] for phase in PHASES) == pytest.approx(split + rest + gather + 0.75)
+    assert timing.steps.seconds == pytest.approx(split + rest + gather + 0.75)
+    assert all(seconds >= -1e-9 for seconds in timing.seconds.values())
+    assert [sum(timing.phases[phase].counts) for phase in PHASES] == [1] * len(PHASES)
+
+
+def test_forward_and_backward_are_those_of_the_worker_that_all_waited_for() -> None:
+    timing = Timing()
+    orders = [Computed(0, 1.0, 2.0, 1), Computed(1, 2.0, 0.5, 1), Computed(1, 1.0, 0.5, 1)]
+    late = Computed(2, 50.0, 50.0, 1, is_late=True)
+    timing.step(10.0, Spent(0.25, 0.5, [*orders, late], 100), 0.0, 0.0)
+    assert {phase: timing.seconds[phase] for phase in PHASES[:5]} == {
+        "split": 0.25,
+        "wait": 5.25,
+        "forward": 3.0,
+        "backward": 1.0,
+        "gather": 0.5,
+    }
+    assert timing.compute_seconds == {0: 3.0, 1: 4.0, 2: 100.0}
+    assert timing.exchanged_bytes == 100
+
+
+def test_clocks_that_say_more_than_there_was_are_not_believed() -> None:
+    timing = Timing()
+    timing.step(4.0, Spent(0.5, 0.5, [Computed(0, 9.0, 3.0, 1)]), 0.0, 0.0)
+    assert {phase: timing.seconds[phase] for phase in PHASES[1:4]} == {"wait": 0.0, "forward": 2.25, "backward": 0.75}
+
+
+def test_what_a_job_lost_is_counted_by_cause_and_how_long_it_took_to_come_back(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.train(UnreliableWorkers(task(), DATA, 2, {3: [1], 6: [0, 1]}))
+    timing = run.timing
+    assert timing.losses == {**dict.fromkeys(CAUSES, 0), "process_ended": 3}
+    assert sum(timing.recoveries.counts) == 3
+    assert timing.recoveries.seconds > 0
+    assert sum(timing.steps.counts) == STEPS
+    assert timing.compute_seconds.keys() == {0, 1}
+
+
+def test_nothing_is_counted_before_there_is_a_step() -> None:
+    timing = Timing()
+    assert timing.steps.seconds == sum(timing.seconds.values()) == timing.exchanged_bytes == 0
+    assert Outbox().progress.health is None
