@@ -9,11 +9,17 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+COMPOSE := docker compose -f deploy/compose.yaml
 BENCH_VENV := build/bench-venv
 BENCH := $(BENCH_VENV)/.installed
 
+# What the image has, and what builds it: of the same versions as everything else.
+LOCK_IMAGE := $(BIN)/uv pip compile -q --universal --python-version 3.13 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" -c requirements.lock
+
 .DEFAULT_GOAL := help
-.PHONY: help demo examples test chaos check format serve bench bench-scale figures docs proto dashboards lock clean
+.PHONY: help demo examples test test-deploy up down logs chaos check format serve bench bench-scale figures docs proto
+.PHONY: dashboards lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -26,6 +32,20 @@ examples: $(INSTALLED) ## Run the examples, and see what they reach (ARGS="digit
 
 test: $(INSTALLED) ## Run every test
 	$(BIN)/pytest $(ARGS)
+
+test-deploy: $(INSTALLED) ## Build the image and try the deployment for real (needs Docker with Compose)
+	$(BIN)/pytest -n 0 -m deploy tests/deploy $(ARGS)
+
+up: ## Start everything by Docker Compose: coordinator, workers, Prometheus, Grafana
+	sh deploy/secrets.sh
+	$(COMPOSE) up -d --build --wait
+	@echo "gRPC is at 127.0.0.1:50051: CHAINRULE_TOKEN_FILE=deploy/secrets/api_token chainrule jobs list"
+
+down: ## Stop it; jobs, datasets and models stay
+	$(COMPOSE) down
+
+logs: ## Follow what its containers say
+	$(COMPOSE) logs -f --tail 50
 
 chaos: $(INSTALLED) ## Kill, stop and starve every part at random moments, and see that jobs end with the same bits
 	$(BIN)/python -m tests.chaos $(ARGS)
@@ -76,6 +96,8 @@ lock: $(INSTALLED) ## Bring requirements.lock in line with pyproject.toml (ARGS=
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --all-extras --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 		$(ARGS) pyproject.toml -o requirements.lock
+	$(LOCK_IMAGE) --extra server --extra onnx --extra remote pyproject.toml -o deploy/image.lock
+	echo hatchling | $(LOCK_IMAGE) - -o deploy/build.lock
 
 clean: ## Remove .venv, caches and whatever was built
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

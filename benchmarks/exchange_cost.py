@@ -100,6 +100,7 @@ def _cost(workers: RayWorkers, update: Update, setting: Setting) -> Cost:
         gathers.append(time.perf_counter() - began)
         # Slots are written into; what came by Ray can only be read. The first is what is added to.
         update.average(blocks if workers.shared() else _writable(blocks), setting.shards)
+        workers.spent()  # as a trainer does
         totals.append(time.perf_counter() - began)
     warm = slice(setting.steps // 5, None)
     how = "shared memory" if workers.shared() else f"Ray objects, {setting.nodes} nodes"

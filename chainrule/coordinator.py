@@ -45,10 +45,19 @@ class Coordinator:
 
 def service_command(*options: str) -> list[str]:
     """The command line of the service with these options. Raises CoordinatorError if the server is not installed."""
+    return _command("service", *options)
+
+
+def node_command(*options: str) -> list[str]:
+    """The command line of a node that computes for a coordinator elsewhere. Raises CoordinatorError as above."""
+    return _command("service.node", *options)
+
+
+def _command(module: str, *options: str) -> list[str]:
     if importlib.util.find_spec("ray") is None or importlib.util.find_spec("service") is None:
         raise CoordinatorError("this needs the server: pip install 'chainrule[server]'")
     # -P: or a folder called "service" in the working directory would be run instead.
-    return [sys.executable, "-P", "-m", "service", *options]
+    return [sys.executable, "-P", "-m", module, *options]
 
 
 @contextmanager

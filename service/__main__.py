@@ -34,6 +34,7 @@ from service.api.server import SERVICES, AddressTaken, serving
 from service.api.training import TrainingServicer
 from service.api.watching import Watching
 from service.cluster.cluster import Cluster, ClusterError
+from service.cluster.node import head
 from service.cluster.ray_cluster import RayCluster
 from service.cluster.ray_workers import Patience
 from service.data.datasets import Datasets, Quota
@@ -89,6 +90,8 @@ def main() -> None:
             stack.enter_context(_lock(settings.data_dir))
             # Before any gRPC object exists, and before signal handlers: Ray sets up both in its own way.
             address = settings.ray_address or os.environ.get("RAY_ADDRESS")
+            if settings.ray_listen:
+                address = stack.enter_context(head(*host_and_port(settings.ray_listen), settings.local_workers))
             prefix = f"chainrule-{_instance(settings.data_dir)}-"
             patience = Patience(
                 answer_seconds=settings.worker_answer_seconds,

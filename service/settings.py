@@ -49,8 +49,15 @@ class Settings(BaseSettings):
     ray_address: str | None = Field(
         None, description="a Ray cluster to join (also from RAY_ADDRESS); by default one is started here"
     )
+    ray_listen: Address | None = Field(
+        None,
+        description="HOST:PORT by which other machines reach the Ray cluster started here, to offer it workers (see "
+        "chainrule worker); by default none can",
+    )
     local_workers: int = Field(
-        max(4, os.cpu_count() or 1), ge=1, description="workers that the Ray cluster started here has room for"
+        max(4, os.cpu_count() or 1),
+        ge=0,
+        description="workers that the Ray cluster started here has room for; 0 where others offer them",
     )
     max_dataset_bytes: int = Field(2 << 30, ge=1, description="the most an uploaded dataset may have, also unpacked")
     total_dataset_bytes: int = Field(50 << 30, ge=1, description="the most all datasets together may take on disk")

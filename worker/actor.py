@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import ray
 from threadpoolctl import threadpool_limits
@@ -53,8 +53,7 @@ Columns: TypeAlias = tuple[BlockRefs, ...]
 """Inputs and targets; and weights, if the job has some."""
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What some workers computed, as a Ray object."""
 
     blocks: list[Block]

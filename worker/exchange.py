@@ -76,15 +76,15 @@ def _alive(segment: Segment, seat: int) -> Iterator[None]:
 
 
 def _carry_out(segment: Segment, mailbox: memoryview, task: Computation, data: Data) -> None:
-    kind, step, count = mailbox[KIND], mailbox[STEP], mailbox[COUNT]
+    kind, step, count = Kind(mailbox[KIND]), mailbox[STEP], mailbox[COUNT]
     words = mailbox[MAILBOX : MAILBOX + 2 * count].tolist()
     slots = dict(zip(words[::2], words[1::2], strict=True))
     outs = {shard: segment.slot(slot) for shard, slot in slots.items()}
-    blocks, took = carry_out(task, data, segment.params, Kind(kind), step, outs)
+    blocks, took = carry_out(task, data, segment.params, kind, step, outs)
     mailbox[FORWARD], mailbox[BACKWARD] = int(took.forward * 1e9), int(took.backward * 1e9)
     for block in blocks:
         segment.write_tables(_slots_of(block.first, block.width, slots), block.total.tables)
-        segment.write_sums(slots[block.first], Kind(kind), block.total.sums)
+        segment.write_sums(slots[block.first], kind, block.total.sums)
 
 
 _NOTHING = np.empty(0, np.float32)

@@ -4,7 +4,7 @@ how long that took.
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,8 +17,7 @@ from worker.task import Computation, Data
 _NOTHING = np.empty(0, np.float32)
 
 
-@dataclass(frozen=True)
-class Took:
+class Took(NamedTuple):
     """How long an order took."""
 
     forward: float

@@ -9,9 +9,11 @@ from chainrule.cli.evaluate import evaluate
 from chainrule.cli.jobs import jobs
 from chainrule.cli.models import models
 from chainrule.cli.predict import predict
+from chainrule.cli.probe import health
 from chainrule.cli.program import Program
 from chainrule.cli.serve import serve
 from chainrule.cli.train import train
+from chainrule.cli.worker import worker
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
@@ -40,5 +42,5 @@ def main() -> None:
     """
 
 
-for command in (demo, train, serve, jobs, datasets, models, predict, evaluate, admin):
+for command in (demo, train, serve, worker, health, jobs, datasets, models, predict, evaluate, admin):
     main.add_command(command)

@@ -2,14 +2,18 @@
 
 from collections.abc import Callable
 from itertools import islice
+from pathlib import Path
 
 import click
 import yaml
 
-from chainrule.cli.follow import follow, view_for
+from chainrule.cli.follow import events_so_far, follow, view_for
+from chainrule.cli.health import health_lines
 from chainrule.cli.options import json_option, server_option
+from chainrule.cli.plain import describe
 from chainrule.cli.program import INTERRUPTED
-from chainrule.cli.result import failure, report, summary
+from chainrule.cli.report import collect, render
+from chainrule.cli.result import failure, report, summary, wrong
 from chainrule.cli.run import say
 from chainrule.cli.table import print_table
 from chainrule.cli.text import as_dict, beyond_accuracy, local_time, number, optional, percent, print_json, state_name
@@ -28,6 +32,7 @@ def jobs() -> None:
     \b
       chainrule jobs list
       chainrule jobs watch NAME
+      chainrule jobs report NAME -o report.html
       chainrule jobs pause NAME
       chainrule jobs cancel NAME
     """
@@ -57,13 +62,19 @@ def list_jobs(limit: int, server: str, as_json: bool) -> None:
 @server_option
 @json_option("the job")
 def show(name: str, server: str, as_json: bool) -> None:
-    """Show a job: where it stands, and what was asked for, as a job file that would run it again."""
+    """Show a job: where it stands, what is wrong, how its layers fare; and a job file that would run it again."""
     with Client(server) as client:
         job = client.get_job(name)
-    if as_json:
-        print_json(as_dict(job))
-        return
+        if as_json:
+            print_json(as_dict(job))
+            return
+        look = None
+        for event in events_so_far(client, name):
+            look = event.health_sampled if event.HasField("health_sampled") else look
     click.echo(_standing(job))
+    if look:
+        click.echo(f"  layers      as of step {look.step:,}; the whole gradient {number(look.gradient_norm)}")
+        click.echo("\n".join(f"    {line}" for line in health_lines(look)))
     click.echo()
     click.echo(yaml.safe_dump(as_dict(job.spec), sort_keys=False), nl=False)
 
@@ -83,6 +94,41 @@ def watch(context: click.Context, name: str, server: str, as_json: bool) -> None
             detached(job.name, server)
             context.exit(INTERRUPTED)
     context.exit(report(job, as_json))
+
+
+@jobs.command()
+@click.argument("name")
+@server_option
+@json_option("every event")
+def events(name: str, server: str, as_json: bool) -> None:
+    """Tell what has happened to a job up to now."""
+    with Client(server) as client:
+        job = client.get_job(name)
+        for event in events_so_far(client, name):
+            if as_json:
+                print_json(as_dict(event))
+            elif line := describe(job, event):
+                click.echo(f"{local_time(event.time)}  {line}")
+
+
+@jobs.command("report")
+@click.argument("name")
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="The file to write; one that is there is replaced.",
+)
+@server_option
+def write_report(name: str, output: Path, server: str) -> None:
+    """Write a page about a job, as far as it got: a single file of HTML that needs no network.
+
+    Its curves, how its layers fared, what was wrong, what happened, and all it takes to train the same bits again.
+    """
+    with Client(server) as client:
+        output.write_text(render(collect(client, name)), encoding="utf-8")
+    say(f"{output} is written")
 
 
 @jobs.command()
@@ -161,5 +207,6 @@ def _standing(job: TrainingJob) -> str:
             + "".join(f", {name} {value}" for name, value in beyond_accuracy(progress.validation_scores)),
             f"  workers     {progress.workers}, {progress.shared_memory_workers} of them through shared memory;"
             f" lost so far {progress.worker_failures}",
+            *wrong(job),
         ]
     )

@@ -5,13 +5,15 @@ from typing import Self
 
 import click
 
+from chainrule.cli.health import headline, trouble_name
+from chainrule.cli.story import Story
 from chainrule.cli.text import as_dict, beyond_accuracy, number, optional, percent, print_json, seconds, state_name
 from chainrule.v1.training_event_pb2 import EpochCompleted, TrainingEvent
 from chainrule.v1.training_job_pb2 import TrainingJob, TrainingProgress
 
 
 class PlainView:
-    """A line for every change of state, every epoch, every worker that is lost or comes back."""
+    """A line for every change of state, every epoch, every worker that is lost or comes back, and all that is wrong."""
 
     def __enter__(self) -> Self:
         return self
@@ -21,27 +23,27 @@ class PlainView:
     ) -> None:
         pass
 
-    def show(self, job: TrainingJob, update: TrainingEvent | TrainingProgress | None) -> None:
-        """Prints what an event has changed; `job` is as it is after it."""
-        if isinstance(update, TrainingEvent) and (line := describe(job, update)):
+    def show(self, story: Story, update: TrainingEvent | TrainingProgress | None) -> None:
+        """Prints what an event has changed."""
+        if isinstance(update, TrainingEvent) and (line := describe(story.job, update)):
             click.echo(line)
 
 
 class JsonView(PlainView):
     """Every event as a JSON object on a line."""
 
-    def show(self, job: TrainingJob, update: TrainingEvent | TrainingProgress | None) -> None:  # noqa: ARG002
+    def show(self, story: Story, update: TrainingEvent | TrainingProgress | None) -> None:  # noqa: ARG002
         """Prints an event as ``{"event": {...}}``."""
         if isinstance(update, TrainingEvent):
             print_json({"event": as_dict(update)})
 
 
 def describe(job: TrainingJob, event: TrainingEvent) -> str:
-    """An event in a line; empty for one that is of no interest to people."""
+    """An event of a job in a line; empty for one that is of no interest to people, such as a look at the layers."""
     match event.WhichOneof("kind"):
         case "state_changed":
             reason = event.state_changed.reason
-            return f"{job.name} {state_name(job)}" + (f": {reason}" if reason else "")
+            return f"{job.name} {state_name(event.state_changed)}" + (f": {reason}" if reason else "")
         case "epoch_completed":
             return _epoch(job, event.epoch_completed)
         case "worker_lost":
@@ -52,6 +54,11 @@ def describe(job: TrainingJob, event: TrainingEvent) -> str:
         case "rolled_back":
             back = event.rolled_back
             return f"rolled back to step {back.step}, learning rate now {back.learning_rate:g}: {back.reason}"
+        case "diagnosed":
+            found = event.diagnosed.diagnosis
+            return f"{headline(found)}: {found.evidence}. {found.advice}"
+        case "recovered":
+            return f"no more {trouble_name(event.recovered.trouble)} after step {event.recovered.step:,}"
         case _:
             return ""
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from chainrule.cli.health import diagnosis_lines
 from chainrule.cli.program import FAILED
 from chainrule.cli.text import as_dict, beyond_accuracy, number, optional, percent, print_json, seconds, state_name
 from chainrule.v1.training_job_pb2 import TrainingJob, TrainingResult
@@ -57,14 +58,22 @@ def summary(job: TrainingJob, model_file: Path | None = None, metrics: str = "")
         ("ended", job.state_reason),
     ]
     title = f"{job.display_name or job.name} {state_name(job)} in {seconds(result.duration_seconds)}"
-    return "\n".join([title, *(f"  {name:<12}{value}" for name, value in rows if value)])
+    return "\n".join([title, *(f"  {name:<12}{value}" for name, value in rows if value), *wrong(job)])
 
 
 def failure(job: TrainingJob) -> str:
-    """A line about a job that did not succeed."""
+    """A line about a job that did not succeed, and what was wrong with its training."""
+    line = f"{job.name} was cancelled" if job.state == TrainingJob.CANCELLED else f"{job.name} is {state_name(job)}"
     if job.state == TrainingJob.FAILED:
-        return f"{job.name} failed: {job.error.message or job.state_reason} ({job.error.reason or 'no reason given'})"
-    return f"{job.name} was cancelled" if job.state == TrainingJob.CANCELLED else f"{job.name} is {state_name(job)}"
+        error = job.error
+        line = f"{job.name} failed: {error.message or job.state_reason} ({error.reason or 'no reason given'})"
+    return "\n".join([line, *wrong(job)])
+
+
+def wrong(job: TrainingJob) -> list[str]:
+    """Lines about what is wrong with a job's training, if anything is."""
+    lines = diagnosis_lines(job.diagnoses, 80 - 14)
+    return [f"  {'diagnoses' if index == 0 else '':<12}{line}" for index, line in enumerate(lines)]
 
 
 def _confusion(result: TrainingResult) -> list[str]:

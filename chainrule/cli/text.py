@@ -10,6 +10,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from chainrule.v1.training_event_pb2 import StateChanged
 from chainrule.v1.training_job_pb2 import TrainingJob
 
 
@@ -23,7 +24,7 @@ def print_json(content: Mapping[str, Any]) -> None:
     click.echo(json.dumps(content, ensure_ascii=False))
 
 
-def state_name(job: TrainingJob) -> str:
+def state_name(job: TrainingJob | StateChanged) -> str:
     """``RUNNING``; a number for a state of a newer service."""
     values = TrainingJob.DESCRIPTOR.enum_types_by_name["State"].values_by_number
     return values[job.state].name if job.state in values else str(int(job.state))
@@ -73,3 +74,10 @@ def size(count: int) -> str:
 def local_time(time: Timestamp) -> str:
     """To the minute, in the user's time zone; a dash if it is unset."""
     return f"{time.ToDatetime(UTC).astimezone():%Y-%m-%d %H:%M}" if time.seconds else "-"
+
+
+def moment(value: float) -> str:
+    """A short time in the unit that suits it: ``1.9 ms``, ``350 us``, ``4.2 s``."""
+    if value >= 1:
+        return seconds(value)
+    return f"{1e3 * value:.3g} ms" if value >= 1e-3 else f"{1e6 * value:.3g} us"

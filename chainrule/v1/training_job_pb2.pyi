@@ -599,6 +599,22 @@ class TrainingProgress(google.protobuf.message.Message):
         ) -> None: ...
         def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
+    @typing.final
+    class PhaseSecondsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.float
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.float = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     EPOCH_FIELD_NUMBER: builtins.int
     STEP_FIELD_NUMBER: builtins.int
     TOTAL_STEPS_FIELD_NUMBER: builtins.int
@@ -613,6 +629,7 @@ class TrainingProgress(google.protobuf.message.Message):
     SHARED_MEMORY_WORKERS_FIELD_NUMBER: builtins.int
     BEST_EPOCH_FIELD_NUMBER: builtins.int
     VALIDATION_SCORES_FIELD_NUMBER: builtins.int
+    PHASE_SECONDS_FIELD_NUMBER: builtins.int
     epoch: builtins.int
     """Epochs completed."""
     step: builtins.int
@@ -647,6 +664,13 @@ class TrainingProgress(google.protobuf.message.Message):
     def validation_scores(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
         """Scores of the validation rows after the newest complete epoch: see EpochCompleted."""
 
+    @property
+    def phase_seconds(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
+        """Where the seconds of a step went, by phase, over the last few seconds: the mean of the steps taken in them. Empty
+        while none is taken. Those of "validate" and "checkpoint", which happen now and then, are spread over the steps; the
+        others, such as "forward" and "average", make up a step.
+        """
+
     def __init__(
         self,
         *,
@@ -664,9 +688,10 @@ class TrainingProgress(google.protobuf.message.Message):
         shared_memory_workers: builtins.int = ...,
         best_epoch: builtins.int = ...,
         validation_scores: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
+        phase_seconds: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "best_epoch", b"best_epoch", "epoch", b"epoch", "learning_rate", b"learning_rate", "samples", b"samples", "samples_per_second", b"samples_per_second", "shared_memory_workers", b"shared_memory_workers", "step", b"step", "total_steps", b"total_steps", "training_loss", b"training_loss", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss", "validation_scores", b"validation_scores", "worker_failures", b"worker_failures", "workers", b"workers"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "best_epoch", b"best_epoch", "epoch", b"epoch", "learning_rate", b"learning_rate", "phase_seconds", b"phase_seconds", "samples", b"samples", "samples_per_second", b"samples_per_second", "shared_memory_workers", b"shared_memory_workers", "step", b"step", "total_steps", b"total_steps", "training_loss", b"training_loss", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss", "validation_scores", b"validation_scores", "worker_failures", b"worker_failures", "workers", b"workers"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_validation_accuracy", b"_validation_accuracy"]) -> typing.Literal["validation_accuracy"] | None: ...
     @typing.overload

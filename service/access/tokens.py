@@ -21,7 +21,7 @@ MOST_TOKENS = 1_000
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
 SHA256 = re.compile(r"[0-9a-fA-F]{64}")
-FORBIDDEN = stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH
+FORBIDDEN = stat.S_IWGRP | stat.S_IWOTH
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def read_tokens(path: Path) -> Tokens:
     with path.open("rb") as file:
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & FORBIDDEN:
-            raise ValueError(f"others may read or write {path} (mode {mode:03o}); run: chmod 600 {path}")
+            raise ValueError(f"others may write {path} (mode {mode:03o}); run: chmod go-w {path}")
         data = file.read(LARGEST_FILE + 1)
     if len(data) > LARGEST_FILE:
         raise ValueError(f"{path} has more than {LARGEST_FILE:,} bytes")

@@ -125,7 +125,7 @@ class TrainingServicer(stubs.TrainingServiceServicer):
         path = PATH
         task = make_task(spec, dataset, path)
         room = self._room()
-        if spec.workers > room.workers:
+        if spec.workers > room.workers and not room.grows:
             raise InvalidArgument.of(
                 f"{path}.workers",
                 f"is {spec.workers}; the cluster has room for {room.workers}",

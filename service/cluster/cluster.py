@@ -23,6 +23,8 @@ class Room:
     """The memory of the machine that trainers run on."""
     held_bytes: int
     """How much of a column a worker may hold."""
+    grows: bool = False
+    """Whether machines may join, so that a job that is too large today may fit tomorrow: it waits."""
 
 
 class Cluster(Protocol):

@@ -67,6 +67,7 @@ class RayCluster:
         ray.init. Must be made before any gRPC object exists in this process. Raises ClusterError.
         """
         self._prefix = prefix
+        self._grows = address is not None
         self._patience = patience or Patience()
         self._lock = threading.Lock()
         self._idle: list[Any] = []
@@ -93,6 +94,7 @@ class RayCluster:
             workers=sum(int(node["Resources"].get("CPU", 0)) for node in nodes),
             memory_bytes=int(own.get("memory", 0)),
             held_bytes=_held_bytes(min(stores, default=0)),
+            grows=self._grows,
         )
 
     def missing(self) -> str:

@@ -72,7 +72,8 @@ class Spending:
             self.computed.append(Computed(member.number, took.forward, took.backward, took.shards, is_late))
         for block in answer.blocks:
             self.bytes += block.total.vector.nbytes
-            self.bytes += sum(table.rows.nbytes + table.values.nbytes for table in block.total.tables)
+            for table in block.total.tables:
+                self.bytes += table.rows.nbytes + table.values.nbytes
 
 
 def why_lost(error: Exception) -> tuple[str, Cause]:

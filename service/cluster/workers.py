@@ -7,7 +7,7 @@ them and however often it had to be tried.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias, get_args
+from typing import Literal, NamedTuple, Protocol, TypeAlias, get_args
 
 from worker.arrays import Array
 from worker.blocks import Block
@@ -43,8 +43,7 @@ class Joined:
 Change: TypeAlias = Lost | Joined
 
 
-@dataclass(frozen=True)
-class Computed:
+class Computed(NamedTuple):
     """An order that a worker carried out, and how long it says that it took."""
 
     worker: int
@@ -62,8 +61,7 @@ class Computed:
         return self.forward + self.backward
 
 
-@dataclass(frozen=True)
-class Spent:
+class Spent(NamedTuple):
     """What went into some questions."""
 
     split: float = 0.0

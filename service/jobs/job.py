@@ -206,6 +206,8 @@ class Progress:
     learning_rate: float | None = None
     health: HealthSampled | None = None
     """The newest look at the layers, of which only some become events; None before a trainer's first."""
+    phase_seconds: Mapping[str, float] = field(default_factory=dict)
+    """The mean seconds of a step lately, by phase."""
 
 
 MOST_LOOKS, MOST_EPOCHS = 5, 10

@@ -3,6 +3,7 @@
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from service.training.session import (
     storage_failure,
 )
 from service.training.task import make_task
-from service.training.timing import Timing
+from service.training.timing import Anatomy, Timing
 from service.training.trainer import Policy
 from worker.task import Computation, Data
 
@@ -146,9 +147,10 @@ class Runner:
         try:
             self._heed(job_id)  # what happened to the job before this was known
             acknowledged = 0
+            anatomy = Anatomy()
             while True:
                 news = training.news(acknowledged, NEWS_SECONDS)
-                self._take(job_id, news)
+                self._take(job_id, news, anatomy)
                 acknowledged = news.posted[-1].number if news.posted else acknowledged
                 if news.outcome is not None:
                     return news.outcome
@@ -159,12 +161,13 @@ class Runner:
         finally:
             del self._trainings[job_id]
 
-    def _take(self, job_id: str, news: News) -> None:
+    def _take(self, job_id: str, news: News, anatomy: Anatomy) -> None:
         """Makes the news durable, in one go."""
         if not isinstance(news.outcome, Gone):  # which knows of none
             self.timings[job_id] = news.timing
-        if news.progress.step:
-            self._jobs.set_progress(job_id, news.progress)
+        if step := news.progress.step:
+            phases = anatomy.at(step, news.timing.seconds)
+            self._jobs.set_progress(job_id, replace(news.progress, phase_seconds=phases))
         self._jobs.record(job_id, *(posted.event for posted in news.posted))
 
     def _heed(self, job_id: str) -> None:

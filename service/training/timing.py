@@ -7,7 +7,7 @@ without the step waiting.
 import time
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from service.cluster.workers import CAUSES, Computed, Spent
@@ -137,3 +137,24 @@ class Throughput:
             self._marks.popleft()
         since, before = self._marks[0]
         return (samples - before) / (now - since) if now > since else 0.0
+
+
+class Anatomy:
+    """The mean seconds of a step by phase, over the last few seconds."""
+
+    WINDOW_SECONDS = 5.0
+
+    def __init__(self) -> None:
+        self._marks: deque[tuple[float, int, dict[str, float]]] = deque()
+
+    def at(self, steps: int, seconds: Mapping[str, float]) -> dict[str, float]:
+        """Notes the seconds that all `steps` so far took, and returns the means; nothing before there are two marks."""
+        now = time.monotonic()
+        if self._marks and steps < self._marks[-1][1]:  # rolled back: those steps are taken again
+            self._marks.clear()
+        self._marks.append((now, steps, dict(seconds)))
+        while len(self._marks) > 2 and self._marks[0][0] < now - self.WINDOW_SECONDS:
+            self._marks.popleft()
+        _, before, spent = self._marks[0]
+        taken = steps - before
+        return {phase: (total - spent[phase]) / taken for phase, total in seconds.items()} if taken else {}

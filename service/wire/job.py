@@ -102,6 +102,7 @@ def progress_message(job: Job, progress: Progress) -> pb.TrainingProgress:
     if workers := job.workers(progress):
         message.samples_per_second, message.workers = progress.samples_per_second, workers
         message.shared_memory_workers = progress.shared_memory_workers
+        message.phase_seconds.update(progress.phase_seconds)
     return message
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from chainrule.v1 import dataset_service_pb2 as datasets_pb
 from chainrule.v1 import model_service_pb2 as models_pb
+from chainrule.v1 import training_health_pb2 as health_pb
 from chainrule.v1 import training_job_pb2 as job_pb
 from chainrule.v1 import training_service_pb2 as pb
 from tests.api.running import FLOWERS, SECONDS, Refusal, Service, npz, refusal, serving
@@ -97,6 +98,13 @@ def test_a_job_that_diverges(service: Service) -> None:
     assert (ended.state, ended.error.reason) == (State.FAILED, "TRAINING_DIVERGED")
     assert "A smaller learning rate usually helps" in ended.error.message
     assert not ended.HasField("result")
+    (diagnosis,) = ended.diagnoses
+    assert diagnosis.trouble == health_pb.Diagnosis.DIVERGENCE
+    assert "is NaN or infinite in step" in diagnosis.evidence
+    assert "learning rate" in diagnosis.advice
+    *_, last_but_one, last = service.events(ended.name)
+    assert last_but_one.diagnosed.diagnosis == diagnosis
+    assert last.state_changed.state == State.FAILED
 
 
 def test_a_request_that_is_repeated(service: Service) -> None:
@@ -147,6 +155,7 @@ def test_what_is_not_there_and_what_is_no_name(call: str, shared: Service) -> No
 def test_cancelling_and_deleting(gated: Service, cluster: GatedCluster) -> None:
     name = gated.create().name
     assert cluster.entered.wait(SECONDS)
+    eventually(lambda: gated.get(name).state == State.RUNNING)
     before = gated.everything()
     running = refusal(lambda: gated.delete(name))
     assert (running.code, running.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "JOB_NOT_ENDED")

@@ -1,5 +1,6 @@
 """The web page in a real browser: what it shows of real jobs, for eyes, keyboards and screen readers."""
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -9,7 +10,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.api.principals import TOKENS, write_tokens
 from tests.api.running import FLOWERS, Service, serving
@@ -46,6 +47,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def fact(page: Page, name: str) -> str:
     """What stands beside a name at the top of a job's page."""
     return page.locator(f"#facts div:has(dt:text-is('{name}')) dd").inner_text()
+
+
+def width(part: Locator) -> float:
+    """In pixels."""
+    box = part.bounding_box()
+    assert box
+    return box["width"]
 
 
 def test_a_job_is_followed_live_from_the_list_to_its_end_by_keyboard_alone(browser: Browser, site: Site) -> None:
@@ -90,10 +98,11 @@ def test_what_a_job_has_been_through_is_told_in_words_and_figures(browser: Brows
         page = visit.page
         expect(page.locator("#connection")).to_have_text("Ended")
         expect(page.locator("h1")).to_have_text(HOSTILE)
+        expect(page.locator("article")).to_have_count(2)
         now, over = page.locator("article").all()
         for text in ("Vanishing gradient", "layers.0", VANISHING.evidence, VANISHING.advice):
             expect(now).to_contain_text(text)
-        for text in ("Plateau", "from step 20 to 36", PLATEAU.evidence):
+        for text in ("Plateau", "From step 20 to 36", PLATEAU.evidence):
             expect(over).to_contain_text(text)
         expect(page.locator("#events")).to_contain_text(f"Worker 1 was lost at step 36: {HOSTILE}")
         maps = page.locator("canvas")
@@ -109,7 +118,7 @@ def test_what_a_job_has_been_through_is_told_in_words_and_figures(browser: Brows
 def test_curves_are_read_out_by_arrow_keys_and_there_as_tables(browser: Browser, site: Site) -> None:
     with visiting(browser, site.troubled) as visit:
         page = visit.page
-        expect(page.locator("#connection")).to_have_text("Ended")
+        expect(page.get_by_role("img", name=re.compile("^Loss: .*, at step 120$"))).to_be_visible()
         loss = page.locator("figure", has=page.get_by_role("heading", name="Loss"))
         loss.locator("svg[role=img]").focus()
         page.keyboard.press("End")
@@ -180,3 +189,31 @@ def test_a_browser_gives_the_token_that_its_user_was_asked_for(browser: Browser,
             expect(visit.page.locator("#none")).to_be_visible()
             expect(visit.page.locator("#connection")).to_have_text("Live")
             visit.problems.clear()  # the browser tells that it was asked
+
+
+def test_the_anatomy_of_a_step_is_a_bar_and_a_table(browser: Browser, site: Site) -> None:
+    """What is told of a step is made up, so that its parts are known."""
+    seconds = {"forward": 0.002, "backward": 0.005, "gather": 0.001, "optimizer": 0.002, "validate": 9}
+    progress = json.dumps({"step": "5", "totalSteps": "12", "phaseSeconds": seconds})
+    with visiting(browser, site.url) as visit:
+        page = visit.page
+        page.route(
+            "**/stream",
+            lambda route: route.fulfill(
+                content_type="text/event-stream", body=f"retry: 100000\nevent: progress\ndata: {progress}\n\n"
+            ),
+        )
+        page.goto(site.troubled)
+        anatomy = page.get_by_role("figure", name="Anatomy of a step")
+        expect(anatomy.locator("tbody tr")).to_have_count(4)
+        rows = [row.locator("th, td").all_inner_texts() for row in anatomy.locator("tbody tr").all()]
+        assert rows == [
+            ["forward", "2", "20 %"],
+            ["backward", "5", "50 %"],
+            ["gather", "1", "10 %"],
+            ["optimizer", "2", "20 %"],
+        ]
+        widths = [width(part) for part in anatomy.locator(".stack svg").all()]
+        assert [each / sum(widths) for each in widths] == pytest.approx([0.2, 0.5, 0.1, 0.2], abs=0.01)
+        assert width(anatomy.locator("tbody svg").nth(0)) < 20
+        assert visit.violations() == []

@@ -8,8 +8,8 @@ const DASHES = ["", "7 4", "2 3", "9 3 2 3", "", "7 4", "2 3", "9 3 2 3"];
 const TABLE_ROWS = 100;
 const LOG_BEYOND = 30; // times the smallest
 
-// A figure with a heading, hidden while it is empty. It draws series: { name, points: [[step, value], ...], thin }.
-export function lineChart(title) {
+// A figure with a heading, hidden while it is empty; of orders of magnitude, where `log` allows it. It draws series: { name, points: [[step, value], ...], thin }.
+export function lineChart(title, { log = false } = {}) {
   const frame = element("figure", { "aria-label": title });
   const scale = element("small");
   const picture = drawn("svg", { role: "img", tabindex: "0", height: HEIGHT });
@@ -25,7 +25,7 @@ export function lineChart(title) {
     frame.hidden = series.length === 0;
     if (frame.hidden) return;
     steps = [...new Set(series.flatMap(({ points }) => points.map(([step]) => step)))].sort((a, b) => a - b);
-    plot = plane(series, Math.max(frame.clientWidth, 260));
+    plot = plane(series, Math.max(frame.clientWidth, 260), log);
     scale.textContent = plot.log ? "logarithmic" : "";
     picture.setAttribute("viewBox", `0 0 ${plot.width} ${HEIGHT}`);
     picture.setAttribute("aria-label", `${title}: ${series.map((line) => `${line.name} ${told(line.points.at(-1)[1])}`).join(", ")}, at step ${whole(steps.at(-1))}`);
@@ -77,13 +77,13 @@ function look(line) {
 }
 
 // Where things lie in the picture.
-function plane(series, width) {
+function plane(series, width, mayBend) {
   const values = series.flatMap(({ points }) => points.map(([, y]) => y)).filter(Number.isFinite);
   const xs = series.flatMap(({ points }) => points.map(([step]) => step));
   const first = xs.reduce((a, b) => Math.min(a, b)), last = xs.reduce((a, b) => Math.max(a, b));
   let low = values.reduce((a, b) => Math.min(a, b), Infinity), high = values.reduce((a, b) => Math.max(a, b), -Infinity);
   if (low > high) [low, high] = [0, 1];
-  const log = low > 0 && high / low > LOG_BEYOND;
+  const log = mayBend && low > 0 && high / low > LOG_BEYOND;
   if (low === high) [low, high] = [low - Math.abs(low || 1) * 0.1, high + Math.abs(high || 1) * 0.1];
   const bend = log ? Math.log10 : (y) => y;
   const padding = (bend(high) - bend(low)) * 0.04;

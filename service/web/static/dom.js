@@ -40,11 +40,12 @@ export function figure(number) {
   if (number === undefined) return "–";
   if (!Number.isFinite(number)) return String(number);
   const size = Math.abs(number);
-  if (size !== 0 && (size < 0.001 || size >= 1e6)) return number.toExponential(2);
+  if (size !== 0 && (size < 0.001 || size >= 1e6)) return number.toExponential(2).replace(/\.?0+e/, "e");
   return number.toLocaleString("en", { maximumSignificantDigits: 4 });
 }
 
 export const percent = (number) => (number === undefined ? "–" : `${figure(Math.round(number * 1000) / 10)} %`);
+export const sentence = (text) => text && `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
 export const words = (name) => (name.charAt(0) + name.slice(1).toLowerCase()).replaceAll("_", " ");
 
 export function clock(time) {
@@ -52,7 +53,7 @@ export function clock(time) {
 }
 
 export function lasting(seconds) {
-  if (seconds < 60) return `${figure(Math.round(seconds * 10) / 10)} s`;
+  if (seconds < 60) return `${figure(seconds < 10 ? Math.round(seconds * 10) / 10 : Math.round(seconds))} s`;
   const minutes = Math.round(seconds / 60);
   return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }

@@ -1,7 +1,7 @@
 // One job, live: how far it is, its curves, its layers, and what is wrong with it.
 
 import { lineChart } from "./chart.js";
-import { bar, byId, clock, drawn, element, figure, lasting, percent, say, state, table, value, whole, words } from "./dom.js";
+import { bar, byId, clock, drawn, element, figure, lasting, percent, say, sentence, state, table, value, whole, words } from "./dom.js";
 import { heatMap } from "./heat.js";
 import { Story } from "./story.js";
 import { follow, soon } from "./stream.js";
@@ -13,15 +13,15 @@ const story = new Story();
 let job = {};
 let seen = { looks: -1, events: -1, diagnoses: "" };
 
-const loss = lineChart("Loss");
+const loss = lineChart("Loss", { log: true });
 const scores = lineChart("Validation scores");
 const rate = lineChart("Learning rate");
-const whole_gradient = lineChart("Gradient norm, whole network");
+const gradient = lineChart("Gradient norm, whole network", { log: true });
 const gradients = heatMap("Gradient norm by layer", (layer) => value(layer.gradientNorm), { log: true });
 const flat = heatMap("Dead or saturated share", (layer) => value(layer.deadRatio) ?? value(layer.saturatedRatio), { tell: percent });
 const anatomy = element("figure", { "aria-label": "Anatomy of a step" });
 anatomy.hidden = true;
-byId("charts").append(loss.frame, scores.frame, rate.frame, anatomy, whole_gradient.frame, gradients.frame, flat.frame);
+byId("charts").append(loss.frame, scores.frame, rate.frame, anatomy, gradient.frame, gradients.frame, flat.frame);
 
 function draw() {
   head();
@@ -36,7 +36,7 @@ function draw() {
   dissect();
   if (seen.looks !== story.looks.length) {
     seen.looks = story.looks.length;
-    whole_gradient.draw([{ name: "gradient norm", points: story.looks.map((look) => [look.step, value(look.gradientNorm ?? 0)]) }]);
+    gradient.draw([{ name: "gradient norm", points: story.looks.map((look) => [look.step, value(look.gradientNorm ?? 0)]) }]);
     gradients.draw(story.looks);
     flat.draw(story.looks);
     layers();
@@ -93,17 +93,21 @@ function facts(given) {
 
 function diagnoses() {
   const now = [...story.diagnoses.values()];
-  const said = JSON.stringify([now, story.over.length]);
+  const said = JSON.stringify([now, story.over]);
   if (seen.diagnoses === said) return;
   seen.diagnoses = said;
   const card = (diagnosis, kind, when) => element("article", { class: kind },
     element("h3", {}, words(diagnosis.trouble)),
     element("p", { class: "quiet" }, `${when}${diagnosis.layer ? `, in ${diagnosis.layer}` : ""}`),
-    element("p", {}, diagnosis.evidence ?? ""), element("p", {}, diagnosis.advice ?? ""));
+    element("p", {}, sentence(diagnosis.evidence ?? "")), element("p", {}, sentence(diagnosis.advice ?? "")));
   byId("diagnoses").replaceChildren(
     ...now.map((diagnosis) => card(diagnosis, "diagnosis", `Since step ${whole(diagnosis.step)}`)),
-    ...story.over.map((diagnosis) => card(diagnosis, "diagnosis over", `Over: from step ${whole(diagnosis.step)} to ${whole(diagnosis.until)}`)),
     ...(now.length ? [] : [element("p", { class: "quiet" }, "Nothing is known to be wrong.")]));
+  byId("over").hidden = story.over.length === 0;
+  const [summary, past] = byId("over").children;
+  say(summary, `${story.over.length} that ${story.over.length === 1 ? "is" : "are"} over`);
+  past.replaceChildren(...story.over.map((diagnosis) => card(diagnosis, "diagnosis over",
+    `From step ${whole(diagnosis.step)} to ${whole(diagnosis.until)}`)));
 }
 
 function rates() {

@@ -2,23 +2,42 @@
 
 import io
 
+import pytest
 from rich.console import Console
 
-from chainrule.cli.live import LiveView, draw
+from chainrule.cli.live import LiveView, StoryView
 from chainrule.cli.result import summary
-from chainrule.cli.story import seconds_left, take
+from chainrule.cli.story import Story, seconds_left
 from chainrule.v1.training_event_pb2 import StateChanged, TrainingEvent
+from chainrule.v1.training_health_pb2 import Diagnosed
 from chainrule.v1.training_job_pb2 import TrainingJob, TrainingJobSpec, TrainingProgress, TrainingResult
 from tests.unit.client.fakes import SHA256, story
+from tests.unit.client.histories import OVERFITTING, VANISHING, eventful, look
 
 FOOTER = "Ctrl-C cancels the job"
 
 
-def drawn(job: TrainingJob, silence: float = 0.0) -> str:
-    console = Console(file=io.StringIO(), width=80)
+PHASES = {"forward": 0.001, "backward": 0.0025, "wait": 0.0005, "split": 0.0}
+
+
+def drawn(job: TrainingJob | Story, silence: float = 0.0, width: int = 80, height: int = 24) -> str:
+    console = Console(file=io.StringIO(), width=width, height=height)
+    shown = job if isinstance(job, Story) else Story(job)
     with console.capture() as capture:
-        console.print(draw(job, FOOTER, silence))
+        console.print(StoryView(shown, FOOTER, silence))
     return capture.get()
+
+
+def eventful_story(layers: int = 3) -> Story:
+    """One with everything that can be drawn."""
+    told = Story(running())
+    for event in eventful().events[:-1]:
+        told.take(event)
+    told.take(TrainingEvent(number=30, health_sampled=look(120, layers)))
+    told.job.progress.phase_seconds.update(PHASES)
+    for diagnosis in (VANISHING, OVERFITTING):
+        told.take(TrainingEvent(number=31, diagnosed=Diagnosed(diagnosis=diagnosis)))
+    return told
 
 
 def running() -> TrainingJob:
@@ -61,20 +80,21 @@ def test_a_job_that_has_not_begun_can_be_drawn() -> None:
 
 
 def test_the_story_of_a_job_adds_up() -> None:
-    job = TrainingJob()
+    told = Story(TrainingJob())
     for event in story():
-        take(job, event)
+        told.take(event)
+    job = told.job
     assert (job.state, job.last_event) == (TrainingJob.SUCCEEDED, 5)
     assert job.result.parameters_sha256 == SHA256
     assert (job.progress.epoch, job.progress.step, job.progress.validation_accuracy) == (2, 20, 0.97)
-    take(job, TrainingProgress(step=7))
+    told.take(TrainingProgress(step=7))
     assert job.progress == TrainingProgress(step=7)
 
 
 def test_a_job_that_stopped_early_took_all_the_steps_it_was_to_take() -> None:
     job = TrainingJob(progress=TrainingProgress(step=8, total_steps=20, samples_per_second=1.0, samples=80))
     change = StateChanged(state=TrainingJob.SUCCEEDED, reason="stopped early", result=TrainingResult(epoch=1))
-    take(job, TrainingEvent(number=6, state_changed=change))
+    Story(job).take(TrainingEvent(number=6, state_changed=change))
     assert (job.progress.total_steps, seconds_left(job.progress)) == (8, 0)
     assert "stopped early" in summary(job)
 
@@ -82,6 +102,63 @@ def test_a_job_that_stopped_early_took_all_the_steps_it_was_to_take() -> None:
 def test_the_view_draws_itself_on_a_terminal() -> None:
     out = io.StringIO()
     with LiveView(Console(file=out, force_terminal=True, width=80), FOOTER) as view:
-        view.show(running(), None)
+        view.show(Story(running()), None)
     assert "epoch" in out.getvalue()
     assert FOOTER in out.getvalue()
+
+
+def test_the_curve_the_step_and_the_layers_are_on_the_screen() -> None:
+    view = drawn(eventful_story(), height=40)
+    assert "loss   ━ training 0.1353   ━ validation 0.1853" in view
+    assert any("\u2800" < character <= "\u28ff" for character in view)
+    assert "step 4 ms" in view
+    assert "backward 62 %  █ forward 25 %  █ wait 12 %" in view.replace("▓", "█").replace("▒", "█")
+    assert "split" not in view
+    assert "gradient by layer, step 120; in all 0.375" in view
+    assert "layers.0 dense" in view
+    assert "dead 25.0 %" in view
+
+
+def test_what_is_wrong_is_on_the_screen_with_evidence_and_advice() -> None:
+    view = " ".join(drawn(eventful_story(), height=40).split())
+    assert "! vanishing gradient in layers.0 at step 60: the gradient of layers.0 (1.2e-6) is 1/40,000" in view
+    assert "Use relu with he initialization" in view
+    assert "! overfitting at step 100: the validation loss rose. Stop early" in view
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40), (200, 60), (50, 24), (50, 14), (40, 16)])
+def test_it_fits_every_terminal(width: int, height: int) -> None:
+    for layers in (0, 3, 200):
+        lines = drawn(eventful_story(layers), width=width, height=height).splitlines()
+        assert max(map(len, lines)) <= width
+        assert len(lines) <= height
+        assert lines[-1].startswith("Ctrl-C")
+
+
+def test_on_a_terminal_of_24_lines_there_is_something_of_everything() -> None:
+    view = drawn(eventful_story(9))
+    for part in ("loss  ", "step 4 ms", "layers.0 dense", "layers.8 dense", "! vanishing gradient", "! overfitting"):
+        assert part in view
+
+
+def test_diagnoses_replace_each_other_and_go() -> None:
+    told = Story(TrainingJob())
+    seen = []
+    for event in eventful().events:
+        told.take(event)
+        seen.append([(found.trouble, found.layer) for found in told.job.diagnoses])
+    vanishing, overfitting = VANISHING.trouble, OVERFITTING.trouble
+    assert [now for before, now in zip([[], *seen], seen, strict=False) if before != now] == [
+        [(vanishing, "layers.0")],
+        [(vanishing, "layers.2")],
+        [(vanishing, "layers.2"), (overfitting, "")],
+        [(overfitting, "")],
+    ]
+
+
+def test_a_view_that_is_drawn_does_not_change_any_more() -> None:
+    told = Story(running())
+    shown = told.copy()
+    told.take(TrainingProgress(step=2000, workers=2, training_loss=7.0))
+    told.take(TrainingEvent(number=9, diagnosed=Diagnosed(diagnosis=OVERFITTING)))
+    assert (shown.job.progress.step, list(shown.job.diagnoses)) == (1200, [])

@@ -108,7 +108,7 @@ def test_other_events() -> None:
 
 def test_a_job() -> None:
     made = job(StateChanged(Starting()), StateChanged(Running()), EPOCH, WorkerLost(0, 5, "gone"))
-    progress = progress_message(made, Progress(6, 0.45, 123.0, 2, learning_rate=0.025))
+    progress = progress_message(made, Progress(6, 0.45, 123.0, 2, learning_rate=0.025, phase_seconds={"forward": 0.25}))
     shown = json_format.MessageToDict(job_message(made, progress, ""), preserving_proto_field_name=True)
     assert shown.pop("spec") == json_format.MessageToDict(spec_message(SPEC), preserving_proto_field_name=True)
     assert shown == {
@@ -127,6 +127,7 @@ def test_a_job() -> None:
             "workers": 2,
             "worker_failures": "1",
             "validation_scores": {"f1": 0.625},
+            "phase_seconds": {"forward": 0.25},
         },
         "create_time": "2026-01-01T12:00:00Z",
         "start_time": "2026-01-01T12:00:00Z",
