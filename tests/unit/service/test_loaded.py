@@ -6,13 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.data.classes import FittedClasses
+from service.data.preparation import FittedPreparation
 from service.errors import Aborted, InvalidArgument, NotFound, ResourceExhausted
 from service.files import remove_directory
 from service.models.loaded import LoadedModels
-from service.models.registry import Models
+from service.models.registry import Models, Origin
 from service.wire.job import layers_json
-from service.wire.network import model_network
+from service.wire.network import model_json, model_network
 from tests.unit.service.examples import FEATURES, NOON, SPEC, task
+from worker.layers import Dense
 
 NETWORK = task().network
 BYTES = NETWORK.size * 4
@@ -117,3 +120,28 @@ def test_one_of_double_precision_computes_so(tmp_path: Path) -> None:
         model.predict(np.full_like(rows, np.inf), threading.Event())
     with pytest.raises(ResourceExhausted):
         loading(models, 1).load("a")
+
+
+@pytest.mark.parametrize(
+    ("classes", "units", "outputs", "names"),
+    [
+        (("a", "b", "c"), 3, [[0, 2, 1], [5, 2, 1]], ["b", "a"]),
+        (("no", "yes"), 1, [[-0.5], [0.5]], ["no", "yes"]),
+        (("no", "yes"), 2, [[-0.5, 0], [-0.5, -1]], ["yes", "no"]),
+        (("a", "b", "c"), 1, [], None),
+        (("a", "b"), 3, [], None),
+        ((), 3, [], None),
+    ],
+)
+def test_outputs_stand_for_classes_that_have_names(
+    tmp_path: Path, classes: tuple[str, ...], units: int, outputs: list[list[float]], names: list[str] | None
+) -> None:
+    network = type(NETWORK)((Dense(units),), (2,))
+    models, text = Models(tmp_path), model_json(network.layers, None, ())
+    fitted = FittedPreparation((), FittedClasses("y", classes)).to_json() if classes else ""
+    origin = Origin("", "", "", fitted)
+    models.add("a", network, text, network.initial(1), (None, None, {}), NOON, origin=origin)
+    found = loading(models, 1).load("a")
+    assert found.names_classes == (names is not None)
+    if names is not None:
+        assert found.named_classes(np.array(outputs)).tolist() == names

@@ -7,6 +7,8 @@ import onnx
 import onnxruntime
 import pytest
 
+from service.data.classes import FittedClasses
+from service.data.preparation import FittedPreparation
 from service.errors import FailedPrecondition
 from service.models.onnx.export import OPSET, export
 from service.models.onnx.exporters import EXPORTERS, NOT_EXPORTED
@@ -157,3 +159,10 @@ def test_what_the_file_says() -> None:
     for slot in NETWORK.slots:
         assert named[slot.name].tobytes() == slot.view(vector).tobytes()
     assert export(NETWORK, vector, "pixels") == model.SerializeToString(deterministic=True)
+
+
+def test_how_inputs_are_made_is_told_beside_the_graph() -> None:
+    vector, fitted = NETWORK.initial(seed=3), FittedPreparation((), FittedClasses("y", ("no", "yes")))
+    model = onnx.load_from_string(export(NETWORK, vector, "x", fitted.to_json()))
+    (told,) = model.metadata_props
+    assert (told.key, FittedPreparation.from_json(told.value)) == ("preparation", fitted)
