@@ -163,13 +163,13 @@ def test_files_that_cannot_be_used_keep_it_from_starting(files: Files) -> None:
     nonsense.write_text("nonsense")
     _, other = files.issue("other", HOST)
     tokens = write_tokens(files.directory)
-    tokens.chmod(0o644)
+    tokens.chmod(0o646)
     for settings, message in (
         ({"tls_cert": cert, "tls_key": files.directory / "none"}, "can't read .*none: No such file"),
         ({"tls_cert": cert, "tls_key": other}, "must be a certificate and its private key"),
         ({"tls_cert": nonsense, "tls_key": key}, "must be a certificate and its private key"),
         ({"tls_cert": cert, "tls_key": key, "tls_client_ca": nonsense}, "nonsense must be certificates in PEM"),
-        ({"auth_tokens": tokens}, "others may read or write .*chmod 600"),
+        ({"auth_tokens": tokens}, "others may write .*chmod go-w"),
         ({"auth_tokens": files.directory / "none"}, "--auth-tokens: can't read .*none: No such file"),
     ):
         with pytest.raises(Refused, match=message):

@@ -244,7 +244,7 @@ def never_told(succeeded: Succeeded) -> Findings:
     return [Finding(1.0, evidence, _WEIGH)]
 
 
-_SMALLER_STEPS = f"{ADVICE}; so does clipping the gradient (regularization.clip_norm)"
+_SMALLER_STEPS = f"{ADVICE}; so does clipping the gradient (optimizer.clip_norm)"
 _WEIGH = (
     "Let rare classes count for more (class_weights, positive_weight, or weight_column for single rows), or bring more "
     "rows of them; judge by f1 or auc, not by accuracy"
@@ -255,7 +255,7 @@ def _undone(job: Job, back: RolledBack) -> Finding:
     evidence = f"{_evidence(job, back.reason)} The job went back to step {back.step}"
     advice = (
         f"It goes on with a learning rate of {number(back.learning_rate)}; if it has to go back again, begin with such "
-        f"a rate, clip the gradient (regularization.clip_norm), or scale the inputs to about unit size"
+        f"a rate, clip the gradient (optimizer.clip_norm), or scale the inputs to about unit size"
     )
     return Finding(100 * ratio(job.spec.learning_rate, back.learning_rate), evidence, advice)  # beyond any growth
 

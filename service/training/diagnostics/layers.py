@@ -102,7 +102,7 @@ def exploding_gradient(job: Job, held: Diagnosis | None) -> Findings:
         return []  # that is what clipping is for
     exploded = EXPLODED if isinstance(job.spec.optimizer, Sgd | Momentum) else LARGEST
     advice = (
-        "Clip the gradient (regularization.clip_norm, about 1), scale inputs and targets to about unit size, and use "
+        "Clip the gradient (optimizer.clip_norm, about 1), scale inputs and targets to about unit size, and use "
         "he or orthogonal initialization, or normalization between the layers"
     )
     findings = []

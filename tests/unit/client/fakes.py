@@ -160,7 +160,7 @@ class FakeTraining(training_service_pb2_grpc.TrainingServiceServicer):
                 yield message
             if event.WhichOneof("kind") == "state_changed":
                 change = event.state_changed
-                job.state, job.last_event = change.state, event.number
+                job.state, job.last_event = change.state, max(job.last_event, event.number)
                 job.result.CopyFrom(change.result)
                 job.error.CopyFrom(change.error)
             while self.endless and job.state == TrainingJob.RUNNING and context.is_active():

@@ -1,6 +1,5 @@
 """Whether a column holds what networks look up, and sequences that are more than padding."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -124,8 +123,10 @@ def test_padding_is_compared_as_networks_see_it() -> None:
         check_lengths(np.full((3, 2), 0.1), 0.1, "x", "field")
 
 
-def test_the_default_is_normal_with_variance_one() -> None:
+def test_the_default_is_within_glorots_bounds() -> None:
+    """A word comes in as one number of many, so that fan-in is 1: uniform within the root of 6 / (1 + size)."""
     made = make_task(words(Embedding(2_000, 16)), dataset(TOKENS), "spec").network
     table = made.tables[0].slot.view(made.initial(seed=0))
-    assert table.std() == pytest.approx(1, abs=0.02)
-    assert replace(Embedding(3, 2), size=4).initializer is Initializer.LECUN_NORMAL
+    bound = (6 / (1 + 16)) ** 0.5
+    assert np.abs(table).max() == pytest.approx(bound, rel=0.01)
+    assert table.std() == pytest.approx(bound / 3**0.5, rel=0.02)
