@@ -112,16 +112,21 @@ class _Before:
         if not self.parts:
             return None, None, None
         norm = math.sqrt(math.fsum(square for _, was in self.parts for square in _squares(was)))
-        changes = (_squares(part.of(params).astype(np.float64) - was) for part, was in self.parts)
+        changes = (_squares(part.of(params), was) for part, was in self.parts)
         change = math.sqrt(math.fsum(square for squares in changes for square in squares))
         return math.sqrt(self.squares), norm, change / norm if norm else None
 
 
-def _squares(numbers: Array) -> Iterator[float]:
-    """The squares of the lengths of some numbers' pieces. Infinite where a sum of such would have no value."""
-    flat = numbers.reshape(-1)
+def _squares(numbers: Array, less: Array | None = None) -> Iterator[float]:
+    """The squares of the lengths of the pieces of numbers, `less` others. Infinite where a sum would have no value.
+
+    Piece by piece, so that nothing as long as the parameters is made in double precision.
+    """
+    flat, others = numbers.reshape(-1), None if less is None else less.reshape(-1)
     for start in range(0, len(flat), DOT):
         piece = flat[start : start + DOT].astype(np.float64)
+        if others is not None:
+            piece -= others[start : start + DOT]
         square = float(np.dot(piece, piece))
         yield square if math.isfinite(square) else math.inf
 
