@@ -1,0 +1,56 @@
+"""A machine that can't be part of a cluster says why, and what would be right."""
+
+from pathlib import Path
+
+import pytest
+
+from service.cluster.cluster import ClusterError
+from service.cluster.node import await_head, check_token, head, why_not_started
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        (["Traceback", "ray.exceptions.AuthenticationError: RPC error"], "doesn't take this machine's token"),
+        (
+            ["Version mismatch: The cluster was started with:", " Ray: 2.60.0", " Python: 3.13.5", " Ray: 2.59.0"],
+            "the cluster has Ray: 2.60.0; Python: 3.13.5, and this machine Ray: 2.59.0",
+        ),
+        (["bind: Address already in use"], "port is taken"),
+        (["first", "the raylet was killed", ""], "Ray didn't start: the raylet was killed"),
+        ([], "Ray didn't start: it printed nothing"),
+    ],
+)
+def test_what_ray_printed_becomes_a_line(lines: list[str], told: str) -> None:
+    assert told in why_not_started(lines)
+
+
+@pytest.mark.parametrize("address", ["head", "head:", "head:port", "head:0", "head:70000", ":6379"])
+def test_an_address_that_is_none(address: str) -> None:
+    with pytest.raises(ClusterError, match="must be HOST:PORT"):
+        await_head(address, 0)
+
+
+def test_nobody_answers() -> None:
+    with pytest.raises(ClusterError, match=r"no cluster answers at 127.0.0.1:1 within 0 seconds.*--ray-listen"):
+        await_head("127.0.0.1:1", 0)
+
+
+@pytest.mark.parametrize(("content", "told"), [(None, "can't read .*No such file"), (b" \n", "is empty")])
+def test_a_token_that_is_missing_or_empty(
+    content: bytes | None, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "token"
+    if content is not None:
+        path.write_bytes(content)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(path))
+    with pytest.raises(ClusterError, match=f"{told}.*the same token on every machine"):
+        check_token()
+
+
+def test_no_cluster_for_others_without_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    with pytest.raises(ClusterError, match="could run code here"), head("192.0.2.1", 6379, 1):
+        pass
