@@ -33,14 +33,15 @@ from service.api.models import ModelServicer
 from service.api.server import SERVICES, AddressTaken, serving
 from service.api.training import TrainingServicer
 from service.api.watching import Watching
+from service.clock import clock_trouble
 from service.cluster.cluster import Cluster, ClusterError
-from service.cluster.node import head
+from service.cluster.node import beside, head
 from service.cluster.ray_cluster import RayCluster
 from service.cluster.ray_workers import Patience
 from service.data.datasets import Datasets, Quota
 from service.data.importing import Imports
 from service.data.uploads import Keeping, Uploads
-from service.files import allow_files, write_atomically
+from service.files import allow_files, why_unusable, write_atomically
 from service.jobs.jobs import Jobs
 from service.jobs.scheduler import Scheduler
 from service.jobs.store import JobStore, StoreError
@@ -85,6 +86,8 @@ def main() -> None:
     try:
         settings = CliApp.run(Settings, cli_args=sys.argv[1:])
         _configure_log()
+        if trouble := clock_trouble():
+            raise Refused(trouble)
         allow_files(MOST_FILES)
         with ExitStack() as stack:
             stack.enter_context(_lock(settings.data_dir))
@@ -92,6 +95,8 @@ def main() -> None:
             address = settings.ray_address or os.environ.get("RAY_ADDRESS")
             if settings.ray_listen:
                 address = stack.enter_context(head(*host_and_port(settings.ray_listen), settings.local_workers))
+            elif address:
+                stack.enter_context(beside(address))
             prefix = f"chainrule-{_instance(settings.data_dir)}-"
             patience = Patience(
                 answer_seconds=settings.worker_answer_seconds,
@@ -154,7 +159,7 @@ async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dic
         def capacity() -> int:
             return cluster.room().workers
 
-        scheduler = Scheduler(jobs, capacity, runner.run)
+        scheduler = Scheduler(jobs, capacity, runner.run, cluster.ask)
         jobs.requeue_interrupted()
 
         calls = Calls(SERVICES)
@@ -274,7 +279,7 @@ def _lock(directory: Path) -> Iterator[None]:
         file = (directory / "lock").open("a+")
     except OSError as error:
         raise Refused(
-            f"can't use the data directory {directory}: {error.strerror}; name another by --data-dir"
+            f"can't use the data directory {directory}: {why_unusable(directory, error)}; or name another by --data-dir"
         ) from error
     with file:
         try:

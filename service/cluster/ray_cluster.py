@@ -19,6 +19,7 @@ import numpy as np
 import ray
 import structlog
 from ray._private import ray_constants
+from ray.autoscaler.sdk import request_resources
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -49,6 +50,9 @@ WARM_WORKERS = 2
 LEAST_HELD_BYTES = 8 << 20
 """What a worker may hold of a column where the object store is tiny."""
 
+MOST_ASKED = 1_000
+"""How many cores an autoscaler is asked for at most, whatever its own limit is."""
+
 DATASETS_KEPT = 4
 """How many columns stay in the object store for the next job."""
 
@@ -72,6 +76,7 @@ class RayCluster:
         self._lock = threading.Lock()
         self._idle: list[Any] = []
         self._trainer: Any = None
+        self._asked: int | None = None
         self._columns: OrderedDict[tuple[str, str, int], BlockRefs] = OrderedDict()
         sweep(prefix)
         _connect(address, local_slots, init)
@@ -96,6 +101,13 @@ class RayCluster:
             held_bytes=_held_bytes(min(stores, default=0)),
             grows=self._grows,
         )
+
+    def ask(self, workers: int) -> None:
+        """Asks Ray's autoscaler for so many cores, if there is one. It keeps to its own least and most."""
+        cores = min(workers, MOST_ASKED)
+        if self._grows and cores != self._asked:
+            request_resources(num_cpus=cores)
+            self._asked = cores
 
     def missing(self) -> str:
         return self._pulse.missing()
