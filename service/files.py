@@ -87,9 +87,11 @@ def why_unusable(path: Path, error: OSError) -> str:
     """Why something can't be read or written: for who isn't allowed to, also whose it is and how to change that."""
     why = error.strerror or str(error)
     if isinstance(error, PermissionError):
-        theirs = Path(error.filename or path)
+        named = Path(error.filename or path)
+        theirs = named if named.exists() else path
         with suppress(OSError):
             owner, user = theirs.stat().st_uid, os.getuid()
             if owner != user:
-                why += f": {theirs} belongs to user {owner}, and this runs as user {user} (as root: chown -R {user} {path})"
+                why += f": {theirs} belongs to user {owner}, and this runs as user {user} "
+                why += f"(as root: chown -R {user} {path})"
     return why

@@ -64,9 +64,11 @@ class Node:
             preexec_fn=_end_with_parent,
         )
         self._lines: deque[str] = deque(maxlen=200)
-        self._started = threading.Event()
+        self._is_started = False
+        self._told = threading.Event()
         threading.Thread(target=self._read, name="ray-node", daemon=True).start()
-        if not self._started.wait(START_SECONDS) or self._process.poll() is not None:
+        self._told.wait(START_SECONDS)
+        if not self._is_started:
             self.close()
             raise ClusterError(why_not_started(list(self._lines)))
 
@@ -88,8 +90,9 @@ class Node:
         for line in self._process.stdout or ():
             self._lines.append(line.rstrip())
             if STARTED in line:
-                self._started.set()
-        self._started.set()
+                self._is_started = True
+                self._told.set()
+        self._told.set()
 
 
 @contextmanager

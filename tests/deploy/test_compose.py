@@ -16,64 +16,34 @@ from pathlib import Path
 import pytest
 
 from chainrule.client import Client
-from chainrule.v1.training_job_pb2 import TrainingJob
-from tests.deploy.compose import NEWER_IMAGE, ROOT, Deployment, build, run, until
+from tests.deploy.compose import NEWER_IMAGE, ROOT, Deployment, build, until
+from tests.deploy.training import DIGITS, at_work, chainrule, learn_digits, start
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(600)]
 
 LONG = 2000
 """Epochs of a job that is disturbed: fifteen seconds."""
 
-SHORT = 200
-
-
-def job_file(directory: Path, epochs: int) -> Path:
-    """The digits, so often that there is time to disturb the job."""
-    file = directory / f"{epochs}.yaml"
-    text = (ROOT / "examples/digits.yaml").read_text()
-    assert "epochs: 30 " in text
-    file.write_text(text.replace("epochs: 30 ", f"epochs: {epochs} "))
-    return file
-
-
-def train_alone(file: Path, directory: Path) -> str:
-    """The SHA-256 of the parameters that a job ends with on this machine alone, without containers."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("OPENBLAS_", "CHAINRULE_"))}
-    command = [sys.executable, "-m", "chainrule", "train", str(file), "--json", "--data-dir", str(directory)]
-    told = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout
-    sha: str = json.loads(told.splitlines()[-1])["parameters_sha256"]
-    return sha
-
 
 @pytest.fixture(scope="module")
 def long_job(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return job_file(tmp_path_factory.mktemp("jobs"), LONG)
+    """The digits, so often that there is time to disturb the job."""
+    file = tmp_path_factory.mktemp("jobs") / "long.yaml"
+    text = (ROOT / DIGITS).read_text()
+    assert "epochs: 30 " in text
+    file.write_text(text.replace("epochs: 30 ", f"epochs: {LONG} "))
+    return file
 
 
 @pytest.fixture(scope="module")
 def undisturbed(long_job: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return train_alone(long_job, tmp_path_factory.mktemp("alone"))
-
-
-def chainrule(*words: str, check: bool = True) -> str:
-    """The command line on this machine."""
-    return run(sys.executable, "-m", "chainrule", *words, check=check)
-
-
-def start(job: Path) -> str:
-    """Starts a job; returns its name."""
-    return chainrule("train", str(job), "--detach").split()[-1]
-
-
-def at_work(client: Client, name: str, workers: int) -> bool:
-    """Whether a job takes steps with so many workers."""
-    job = client.get_job(name)
-    return job.state == TrainingJob.RUNNING and job.progress.workers == workers and job.progress.step > 0
-
-
-def has_ended(client: Client, name: str) -> bool:
-    """Whether a job has, in whatever way."""
-    return client.get_job(name).state in (TrainingJob.SUCCEEDED, TrainingJob.FAILED, TrainingJob.CANCELLED)
+    """The SHA-256 of the parameters that the long job ends with on this machine alone, without containers."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("OPENBLAS_", "CHAINRULE_"))}
+    options = ["--json", "--data-dir", str(tmp_path_factory.mktemp("alone"))]
+    command = [sys.executable, "-m", "chainrule", "train", str(long_job), *options]
+    told = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout
+    sha: str = json.loads(told.splitlines()[-1])["parameters_sha256"]
+    return sha
 
 
 def kept(client: Client) -> set[str]:
@@ -83,8 +53,7 @@ def kept(client: Client) -> set[str]:
 
 @pytest.mark.usefixtures("client")
 def test_the_digits_are_learned_over_the_published_port(deployment: Deployment) -> None:
-    result = json.loads(chainrule("train", "examples/digits.yaml", "--json").splitlines()[-1])
-    assert result["validation_accuracy"] >= 0.95
+    assert learn_digits()["validation_accuracy"] >= 0.95
     until("the loss in Prometheus", lambda: bool(deployment.measured("chainrule_training_loss")), 30)
     (loss,) = deployment.measured("chainrule_training_loss")
     assert 0 < loss < math.log(10)
@@ -126,13 +95,6 @@ def test_a_coordinator_that_is_killed_goes_on(
     assert job.result.parameters_sha256 == undisturbed
 
 
-def test_what_was_made_outlives_the_containers(deployment: Deployment, client: Client) -> None:
-    before = kept(client)
-    deployment.compose("down")
-    deployment.up("coordinator", "worker", "prometheus")
-    assert kept(client) == before
-
-
 def test_a_newer_image_goes_on_with_what_is_there(
     deployment: Deployment, client: Client, long_job: Path, undisturbed: str
 ) -> None:
@@ -140,22 +102,11 @@ def test_a_newer_image_goes_on_with_what_is_there(
     name = start(long_job)
     until("two workers", lambda: at_work(client, name, 2), 60)
     before = kept(client)
+    assert {kind.partition("/")[0] for kind in before} == {"jobs", "datasets", "models"}
+    deployment.compose("down")
     newer = replace(deployment, image=NEWER_IMAGE)
-    newer.up("coordinator", "worker")
+    newer.up("coordinator", "worker", "prometheus")
     labels = newer.inspect(newer.containers("coordinator")[0])["Config"]["Labels"]
     assert labels["org.opencontainers.image.version"] == "0.1.1"
     assert kept(client) >= before
-    job = client.wait(name)
-    assert job.result.parameters_sha256 == undisturbed
-
-
-def test_workers_without_shared_memory_give_the_same_bits(
-    deployment: Deployment, client: Client, tmp_path: Path
-) -> None:
-    job = job_file(tmp_path, SHORT)
-    apart = replace(deployment, files=(*deployment.files, "tests/deploy/private.yaml"))
-    apart.up("coordinator", "worker")
-    name = start(job)
-    until("two workers", lambda: at_work(client, name, 2), 60)
-    assert client.get_job(name).progress.shared_memory_workers == 0
-    assert client.wait(name).result.parameters_sha256 == train_alone(job, tmp_path / "alone")
+    assert client.wait(name).result.parameters_sha256 == undisturbed

@@ -109,7 +109,7 @@ def test_whose_a_directory_is_that_may_not_be_used(tmp_path: Path) -> None:
     if theirs == tmp_path:
         os.chown(theirs, 12_345, -1)
     owner, user = theirs.stat().st_uid, os.getuid()
-    denied = PermissionError(errno.EACCES, "Permission denied", str(theirs))
+    denied = PermissionError(errno.EACCES, "Permission denied", str(theirs / "lock"))
     assert why_unusable(theirs, denied) == (
         f"Permission denied: {theirs} belongs to user {owner}, and this runs as user {user} "
         f"(as root: chown -R {user} {theirs})"
