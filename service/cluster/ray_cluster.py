@@ -50,9 +50,6 @@ WARM_WORKERS = 2
 LEAST_HELD_BYTES = 8 << 20
 """What a worker may hold of a column where the object store is tiny."""
 
-MOST_ASKED = 1_000
-"""How many cores an autoscaler is asked for at most, whatever its own limit is."""
-
 DATASETS_KEPT = 4
 """How many columns stay in the object store for the next job."""
 
@@ -103,9 +100,14 @@ class RayCluster:
         )
 
     def ask(self, workers: int) -> None:
-        """Asks Ray's autoscaler for so many cores, if there is one. It keeps to its own least and most."""
-        cores = min(workers, MOST_ASKED)
-        if self._grows and cores != self._asked:
+        """Asks Ray's autoscaler for so many cores, if there may be one; it keeps to its own least and most.
+
+        Only for one more than there are at a time: a wish that goes beyond its most it ignores as a whole.
+        """
+        if not self._grows:
+            return
+        cores = min(workers, self.room().workers + 1)
+        if cores != self._asked:
             request_resources(num_cpus=cores)
             self._asked = cores
 
