@@ -87,11 +87,13 @@ class Node:
         self._process.wait()
 
     def _read(self) -> None:
-        for line in self._process.stdout or ():
-            self._lines.append(line.rstrip())
-            if STARTED in line:
-                self._is_started = True
-                self._told.set()
+        assert self._process.stdout  # noqa: S101 - as it was asked for
+        with self._process.stdout as lines:
+            for line in lines:
+                self._lines.append(line.rstrip())
+                if STARTED in line:
+                    self._is_started = True
+                    self._told.set()
         self._told.set()
 
 

@@ -67,6 +67,7 @@ class Deployment:
         """Runs `docker compose` on it."""
         files = [word for file in self.files for word in ("-f", file)]
         env = {
+            "COMPOSE_PROFILES": "alerts",
             "CHAINRULE_IMAGE": self.image,
             "CHAINRULE_PORT": str(self.port),
             "CHAINRULE_WEB_PORT": str(self.web_port),
@@ -81,7 +82,7 @@ class Deployment:
 
     def down(self) -> None:
         """Removes whatever is there of it, and what it kept."""
-        self.compose("--profile", "alerts", "down", "-v", "--remove-orphans", check=False)
+        self.compose("down", "-v", "--remove-orphans", check=False)
 
     def client_env(self) -> dict[str, str]:
         """What a client on this machine is told by the environment."""

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from chainrule.client import Client
-from tests.deploy.compose import NEWER_IMAGE, ROOT, Deployment, build, until
+from tests.deploy.compose import NEWER_IMAGE, ROOT, Deployment, build, run, until
 from tests.deploy.training import DIGITS, at_work, chainrule, learn_digits, start
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(600)]
@@ -57,6 +57,25 @@ def test_the_digits_are_learned_over_the_published_port(deployment: Deployment) 
     until("the loss in Prometheus", lambda: bool(deployment.measured("chainrule_training_loss")), 30)
     (loss,) = deployment.measured("chainrule_training_loss")
     assert 0 < loss < math.log(10)
+
+
+@pytest.mark.parametrize("files", [(), ("tls",), ("dev",), ("tls", "dev")], ids="+".join)
+def test_compose_takes_every_file(files: tuple[str, ...]) -> None:
+    named = [word for file in files for word in ("-f", f"deploy/compose.{file}.yaml")]
+    run("docker", "compose", "-f", "deploy/compose.yaml", *named, "--profile", "alerts", "config", "-q")
+
+
+def test_alertmanager_is_found_when_it_is_asked_for(deployment: Deployment) -> None:
+    ask = "import urllib.request as r; print(r.urlopen('http://prometheus:9090/api/v1/alertmanagers').read().decode())"
+
+    def found() -> list[str]:
+        told = json.loads(deployment.compose("exec", "-T", "coordinator", "python", "-c", ask))
+        return [at["url"] for at in told["data"]["activeAlertmanagers"]]
+
+    assert found() == []
+    assert "level=error" not in deployment.compose("logs", "prometheus")
+    deployment.up("alertmanager")
+    until("Alertmanager", lambda: len(found()) == 1, 60)
 
 
 def test_workers_come_and_go_and_the_bits_stay(
@@ -105,7 +124,7 @@ def test_a_newer_image_goes_on_with_what_is_there(
     assert {kind.partition("/")[0] for kind in before} == {"jobs", "datasets", "models"}
     deployment.compose("down")
     newer = replace(deployment, image=NEWER_IMAGE)
-    newer.up("coordinator", "worker", "prometheus")
+    newer.up("coordinator", "worker", "prometheus", "alertmanager")
     labels = newer.inspect(newer.containers("coordinator")[0])["Config"]["Labels"]
     assert labels["org.opencontainers.image.version"] == "0.1.1"
     assert kept(client) >= before

@@ -40,7 +40,7 @@ except urllib.error.HTTPError as error:
 def test_containers_may_do_nothing_they_need_not(deployment: Deployment) -> None:
     secrets = [(ROOT / "deploy/secrets" / name).read_text().strip() for name in SECRETS]
     containers = deployment.containers()
-    assert len(containers) == 4
+    assert len(containers) == 5
     for container in containers:
         found = deployment.inspect(container)
         assert found["Config"]["User"].split(":")[0] not in ("", "root", "0")
