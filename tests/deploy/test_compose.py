@@ -48,7 +48,11 @@ def undisturbed(long_job: Path, tmp_path_factory: pytest.TempPathFactory) -> str
 
 def kept(client: Client) -> set[str]:
     """The names of all jobs, datasets and models."""
-    return {found.name for found in (*client.jobs(), *client.datasets(), *client.models())}
+    return {
+        *(job.name for job in client.jobs()),
+        *(dataset.name for dataset in client.datasets()),
+        *(model.name for model in client.models()),
+    }
 
 
 @pytest.mark.usefixtures("client")
@@ -65,17 +69,16 @@ def test_compose_takes_every_file(files: tuple[str, ...]) -> None:
     run("docker", "compose", "-f", "deploy/compose.yaml", *named, "--profile", "alerts", "config", "-q")
 
 
-def test_alertmanager_is_found_when_it_is_asked_for(deployment: Deployment) -> None:
-    ask = "import urllib.request as r; print(r.urlopen('http://prometheus:9090/api/v1/alertmanagers').read().decode())"
+def test_alertmanager_is_where_prometheus_looks_for_it(deployment: Deployment) -> None:
+    def asked(url: str) -> str:
+        ask = f"import urllib.request as r; print(r.urlopen({url!r}, timeout=5).read().decode())"
+        return deployment.compose("exec", "-T", "coordinator", "python", "-c", ask, check=False)
 
-    def found() -> list[str]:
-        told = json.loads(deployment.compose("exec", "-T", "coordinator", "python", "-c", ask))
-        return [at["url"] for at in told["data"]["activeAlertmanagers"]]
-
-    assert found() == []
     assert "level=error" not in deployment.compose("logs", "prometheus")
-    deployment.up("alertmanager")
-    until("Alertmanager", lambda: len(found()) == 1, 60)
+    (found,) = json.loads(asked("http://prometheus:9090/api/v1/alertmanagers"))["data"]["activeAlertmanagers"]
+    deployment.up("coordinator", "worker", "alertmanager")
+    address = found["url"].removesuffix("/api/v2/alerts")
+    until("Alertmanager", lambda: asked(f"{address}/-/ready").strip() == "OK", 60)
 
 
 def test_workers_come_and_go_and_the_bits_stay(
