@@ -122,7 +122,7 @@ def test_a_newer_image_goes_on_with_what_is_there(
 ) -> None:
     build(NEWER_IMAGE, "--build-arg", "VERSION=0.1.1")
     name = start(long_job)
-    until("two workers", lambda: at_work(client, name, 2), 60)
+    until("its first steps", lambda: client.get_job(name).progress.step > 0, 60)
     before = kept(client)
     assert {kind.partition("/")[0] for kind in before} == {"jobs", "datasets", "models"}
     deployment.compose("down")
