@@ -117,10 +117,10 @@ class Runner:
         try:
             dataset, place = read_prepared(job.spec, self._datasets, self._directory / job.id)
             task = make_task(job.spec, dataset, "spec")
-            order = Order(job.id, job.spec, task, self._directory / job.id, self._policy)
+            order = Order(job.id, job.spec, task, self._directory / job.id, self._policy, job.rates, job.asked)
             workers = share.target  # which may be changed at any time
             with self._cluster.train(order, dataset, _data(job.spec, dataset, place), workers) as training:
-                outcome = self._follow(job.id, training, share, workers)
+                outcome = self._follow(job, training, share, workers)
             match outcome:
                 case Trained():
                     return self._succeeded(job.id, task, dataset, outcome)
@@ -142,8 +142,9 @@ class Runner:
             _log.exception("job failed", job=job.id)
             return INTERNAL
 
-    def _follow(self, job_id: str, training: Training, share: Share, lent: int) -> Outcome:
-        """Passes on what the trainer tells, until it has ended."""
+    def _follow(self, job: Job, training: Training, share: Share, lent: int) -> Outcome:
+        """Passes on what the trainer tells, and what is asked of it, until it has ended."""
+        job_id, asked = job.id, job.asked
         self._trainings[job_id] = training
         try:
             self._heed(job_id)  # what happened to the job before this was known
@@ -159,6 +160,9 @@ class Runner:
                     lent = share.target
                     training.lend(lent)
                     share.settle(lent)
+                if self._jobs.has(job_id) and (newest := self._jobs.get(job_id).asked) and newest != asked:
+                    asked = newest
+                    training.ask(asked)
         finally:
             del self._trainings[job_id]
 
