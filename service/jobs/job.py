@@ -96,6 +96,11 @@ class Job:
         return f"jobs/{self.id}"
 
     @property
+    def etag(self) -> str:
+        """Another one whenever its state or its settings are."""
+        return f"r{self.revision}"
+
+    @property
     def shards(self) -> Shards:
         """How its rows are dealt out."""
         spec = self.spec
