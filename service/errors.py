@@ -54,7 +54,7 @@ class NotFound(ServiceError):
     """No such resource."""
 
     def __init__(self, name: str) -> None:
-        kind = name.partition("/")[0].removesuffix("s")
+        kind = "checkpoint" if "/checkpoints/" in name else name.partition("/")[0].removesuffix("s")
         super().__init__(f"there is no {kind} {name}", f"{kind.upper()}_NOT_FOUND")
 
 

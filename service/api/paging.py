@@ -50,8 +50,8 @@ def page(
         raise InvalidArgument.of("page_size", f"is {request.page_size}; must be 0 (for {DEFAULT_SIZE}) or more")
     size = min(request.page_size or DEFAULT_SIZE, LARGEST_SIZE)
     ordered = sorted(items, key=key, reverse=newest_first)
-    if request.page_token:
-        last = _decode(request.page_token, key(ordered[0]), of) if ordered else None
+    if request.page_token and ordered:
+        last: Any = _decode(request.page_token, key(ordered[0]), of)
         ordered = [item for item in ordered if (key(item) < last if newest_first else key(item) > last)]
     messages: list[M] = []
     room = LARGEST_BYTES

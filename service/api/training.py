@@ -23,9 +23,11 @@ from service.jobs.job import Job
 from service.jobs.jobs import Jobs, new_id
 from service.jobs.spec import JobSpec
 from service.training.preparing import Preparing
+from service.training.promotion import Promotion
 from service.training.tables import check_lengths
 from service.training.task import make_task, memory_bytes, remark, shuffle_window
 from service.training.transfer import Transfer
+from service.wire.job import checkpoint_message
 from service.wire.names import require_name
 from service.wire.settings import check_display_name, parse_labels, parse_settings
 from service.wire.spec import parse_spec, spec_message
@@ -45,6 +47,7 @@ class TrainingServicer(stubs.TrainingServiceServicer):
         transfer: Transfer,
         room: Callable[[], Room],
         watching: Watching,
+        promotion: Promotion,
     ) -> None:
         """`room` tells what the cluster has room for."""
         self._jobs = jobs
@@ -52,6 +55,7 @@ class TrainingServicer(stubs.TrainingServiceServicer):
         self._transfer = transfer
         self._room = room
         self._watching = watching
+        self._promotion = promotion
         self._message = watching.describe
 
     async def CreateTrainingJob(self, request: pb.CreateTrainingJobRequest, context: object) -> job_pb.TrainingJob:  # noqa: ARG002, N802
@@ -103,6 +107,13 @@ class TrainingServicer(stubs.TrainingServiceServicer):
         async with aclosing(watch) as updates:
             async for update in updates:
                 yield update
+
+    async def ListCheckpoints(self, request: pb.ListCheckpointsRequest, context: object) -> pb.ListCheckpointsResponse:  # noqa: ARG002, N802
+        job_id = require_name(request.parent, "jobs", "parent")
+        job, saved = self._jobs.get(job_id), await asyncio.to_thread(self._promotion.saved, job_id)
+        message = partial(checkpoint_message, job)
+        found, token = page(saved, lambda each: (-each.step,), message, request, of=job_id)
+        return pb.ListCheckpointsResponse(checkpoints=found, next_page_token=token)
 
     def _create(self, request: pb.CreateTrainingJobRequest) -> job_pb.TrainingJob:
         asked = request.training_job

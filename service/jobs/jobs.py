@@ -19,7 +19,6 @@ from service.jobs.spec import JobSpec
 from service.jobs.store import JobStore, Record
 from service.training.diagnostics import told
 
-
 MOST_UPDATES = 10_000
 """How often a job may be changed: what it tells of that is kept as long as the job."""
 
@@ -150,7 +149,7 @@ class Jobs:
                 )
             if job.has_ended and event != SettingsChanged(event.display_name, event.labels):
                 raise FailedPrecondition(
-                    f"{job.name} has ended: it is {job.state.kind}, and only its display_name and labels can be changed",
+                    f"{job.name} has ended: it is {job.state.kind}; its display_name and labels alone can be changed",
                     reason="JOB_HAS_ENDED",
                 )
             job = self._append(job, replace(event, changed_by=caller().name))

@@ -7,6 +7,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from chainrule.v1 import training_event_pb2 as event_pb
 from chainrule.v1 import training_job_pb2 as pb
+from chainrule.v1 import training_service_pb2 as service_pb
 from service.data.datasets import Dataset
 from service.jobs.events import (
     CheckpointSaved,
@@ -29,6 +30,7 @@ from service.jobs.job import Job
 from service.jobs.spec import JobSpec
 from service.jobs.store import Record, SpecText
 from service.models.registry import Origin
+from service.training.checkpoints import Saved
 from service.wire.health import diagnosis_message, health_message, recovered_message
 from service.wire.network import loss_message, model_json
 from service.wire.settings import settings_message
@@ -162,6 +164,18 @@ def event_message(job_id: str, record: Record) -> event_pb.TrainingEvent:
         case Recovered():
             message.recovered.CopyFrom(recovered_message(record.event))
     return message
+
+
+def checkpoint_message(job: Job, saved: Saved) -> service_pb.Checkpoint:
+    """The resource for a checkpoint."""
+    return service_pb.Checkpoint(
+        name=f"{job.name}/checkpoints/{saved.step}",
+        step=saved.step,
+        epoch=saved.step // job.shards.steps_per_epoch,
+        best=saved.best,
+        create_time=timestamp(saved.time),
+        size_bytes=saved.size_bytes,
+    )
 
 
 def rate_message(change: LearningRateChanged) -> pb.LearningRateChange:

@@ -74,7 +74,7 @@ def parse_settings(request: service_pb.UpdateTrainingJobRequest, job: Job) -> Se
             if _IS_SET[f"spec.{name}"](asked):
                 setattr(spec, name, getattr(asked.spec, name))
             else:
-                spec.ClearField(name)
+                spec.ClearField(name)  # type: ignore[arg-type] - one of _IN_SPEC
     before = job.asked.learning_rate if job.asked else job.spec.learning_rate
     rate = before
     if "learning_rate" in paths:
