@@ -68,13 +68,13 @@ def parse_settings(request: service_pb.UpdateTrainingJobRequest, job: Job) -> Se
         check_display_name(asked.display_name, violations)
     labels = parse_labels(asked.labels, violations) if "labels" in paths else job.labels
     violations.raise_any()
-    spec = spec_message(job.spec)
+    spec: Any = spec_message(job.spec)
     for name in _IN_SPEC:
         if f"spec.{name}" in paths:
             if _IS_SET[f"spec.{name}"](asked):
                 setattr(spec, name, getattr(asked.spec, name))
             else:
-                spec.ClearField(name)  # type: ignore[arg-type] - one of _IN_SPEC
+                spec.ClearField(name)
     before = job.asked.learning_rate if job.asked else job.spec.learning_rate
     rate = before
     if "learning_rate" in paths:

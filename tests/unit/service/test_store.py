@@ -102,7 +102,8 @@ def test_a_file_by_the_first_version_is_brought_up_to_date(tmp_path: Path) -> No
     for _ in range(2):
         with store_at(tmp_path) as store:
             assert list(store.load()) == [made]
-            assert (found := store.requested("request", "")) and found.id == made.id
+            assert (found := store.requested("request", ""))
+            assert found.id == made.id
 
 
 def test_request_ids_are_each_principal_s_own(store: JobStore) -> None:
