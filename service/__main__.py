@@ -174,7 +174,7 @@ async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dic
         except OSError as error:
             raise Refused(f"can't listen at {settings.metrics_listen} for metrics: {error.strerror}") from error
 
-        watching = Watching(jobs, scheduler.reason)
+        watching = Watching(jobs, scheduler.reason, settings.watch_heartbeat_seconds)
         promotion = Promotion(models, jobs, directory / "checkpoints", model_network)
         training = TrainingServicer(jobs, preparing, transfer, cluster.room, watching, promotion)
         dataset_servicer = DatasetServicer(datasets, uploads, imports, jobs)

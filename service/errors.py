@@ -9,7 +9,7 @@
     +-- PermissionDenied     the caller may not do this
     +-- ResourceExhausted    a limit is reached
     +-- Aborted              another call was in the way, or this one stopped half-way; begin again where it stood
-    +-- Unavailable          the service is stopping; the same call may be made again soon
+    +-- Unavailable          the service is stopping, or the client was too slow; the same call may be made again soon
 
 Each has a reason in upper case for programs and a message for people, which names the thing, says what was wrong with
 it, and what would be right. api/errors.py turns them into gRPC status codes; no other exception's text leaves the
@@ -88,7 +88,7 @@ class Aborted(ServiceError):
 
 
 class Unavailable(ServiceError):
-    """The service is stopping."""
+    """The service is stopping, or gave the caller up."""
 
 
 class Violations:

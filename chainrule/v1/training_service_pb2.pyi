@@ -148,8 +148,9 @@ class UpdateTrainingJobRequest(google.protobuf.message.Message):
           spec.priority       counts for a job that waits, now or later
           spec.min_workers    holds from when the job next leaves the queue
           spec.workers, spec.max_workers   hold at once; labels, these and all else have no bearing on the result, but
-          learning_rate       takes the place of spec.optimizer.learning_rate from one of the next steps on, which an event
-                              tells; unset, the latter holds again
+          learning_rate       takes the place of spec.optimizer.learning_rate from one of the next steps on, or, with
+                              on_divergence ROLLBACK, from the start of the next epoch; which, an event tells. Unset, the
+                              latter holds again
         Of a job that has ended, display_name and labels alone can be changed.
         """
 

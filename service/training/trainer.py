@@ -157,10 +157,14 @@ class Trainer:
                 raise Stopped
 
     def _heed_wish(self) -> None:
-        """Takes another learning rate from here on, if one was asked for."""
-        if change := self.wishes.due(self._state.step, self._pace.rates):
+        """Takes another learning rate from here on, if one was asked for; one that rolls back, at an epoch's start."""
+        step = self._state.step
+        if self._rolls_back and step % self.task.shards.steps_per_epoch:
+            return
+        if change := self.wishes.due(step, self._pace.rates):
             self._pace = replace(self._pace, rates=(*self._pace.rates, change))
             self.outbox.post(change)
+            self._save()  # so that nothing is ever made of a change that nobody knows of after a crash
 
     def _step(self) -> float:
         """One mini-batch in, one update out. Returns the mean loss before the update."""
