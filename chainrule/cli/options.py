@@ -40,7 +40,7 @@ def labels_option(what: str) -> Callable[[Function], Function]:
 def _labels(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     if wrong := [value for value in values if "=" not in value]:
         raise click.BadParameter(f"is {wrong[0]!r}; must be KEY=VALUE, like team=blue")
-    return dict(tuple(value.split("=", 1)) for value in values)
+    return {key: value for key, _, value in (each.partition("=") for each in values)}
 
 
 def json_option(what: str) -> Callable[[Function], Function]:

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
-from chainrule.v1.training_event_pb2 import EpochCompleted, RolledBack, StateChanged, TrainingEvent
+from chainrule.v1.training_event_pb2 import EpochCompleted, RolledBack, SettingsChanged, StateChanged, TrainingEvent
 from chainrule.v1.training_health_pb2 import Diagnosed, HealthSampled, Recovered
 from chainrule.v1.training_job_pb2 import TrainingJob, TrainingProgress
 

@@ -69,7 +69,8 @@ def test_no_event_without_a_job(store: JobStore) -> None:
     with pytest.raises(sqlite3.IntegrityError):
         store.append("job-b", FIRST)
     store.create(job(), "request", FIRST)
-    assert store.requested("request", "") == job()
+    assert (made := store.requested("request", ""))
+    assert (made.id, made.spec, made.last_event) == ("job-a", job().spec, 0)  # as it was before its first event
     store.delete("job-a")
     assert (list(store.load()), store.events("job-a", 0, 9), store.requested("request", "")) == ([], [], None)
 
