@@ -27,7 +27,7 @@ _REPEATABLE = {
 }
 """Calls that do no more when they are made twice. Pausing, deleting and the like aren't: the second is refused."""
 
-SERVICE_CONFIG = {
+SERVICE_CONFIG: dict[str, Any] = {
     "methodConfig": [
         {
             "name": [{"service": of, "method": method} for of, methods in _REPEATABLE.items() for method in methods],

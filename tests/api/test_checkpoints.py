@@ -1,5 +1,6 @@
 """A job's checkpoints: listed, and made models of, whatever became of the job."""
 
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -84,17 +85,17 @@ def test_names_that_are_none_or_taken(service: Service) -> None:
     name = service.create().name
     service.end(name)
     for wrong in ("", name, f"{name}/checkpoints/", f"{name}/checkpoints/-1", "jobs/../checkpoints/1", "x" * 9999):
-        found = refusal(lambda wrong=wrong: create(service, wrong))
+        found = refusal(partial(create, service, wrong))
         assert (found.code, list(found.fields)) == (grpc.StatusCode.INVALID_ARGUMENT, ["checkpoint"])
     for missing in (f"{name}/checkpoints/7777", f"{name}/checkpoints/@best", "jobs/nobody/checkpoints/1"):
-        assert refusal(lambda missing=missing: create(service, missing)).code == grpc.StatusCode.NOT_FOUND
+        assert refusal(partial(create, service, missing)).code == grpc.StatusCode.NOT_FOUND
     assert refusal(lambda: checkpoints(service, "jobs/nobody")).code == grpc.StatusCode.NOT_FOUND
     step = checkpoints(service, name).checkpoints[0].step
     other = service.create().name
     service.end(other)
     create(service, f"{name}/checkpoints/{step}", "taken")
     for source, model_id in ((f"{other}/checkpoints/@latest", "taken"), (f"{name}/checkpoints/{step}", other[5:])):
-        found = refusal(lambda source=source, model_id=model_id: create(service, source, model_id))
+        found = refusal(partial(create, service, source, model_id))
         assert (found.code, found.reason) == (grpc.StatusCode.ALREADY_EXISTS, "MODEL_EXISTS")
 
 

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 
@@ -29,7 +30,7 @@ def test_a_client_that_takes_nothing_is_given_up_and_told_to_come_back() -> None
 
     def read_on(port: int) -> grpc.RpcError:
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            call = channel.unary_stream("/test.Slow/Read")(b"", timeout=SECONDS)
+            call: Any = channel.unary_stream("/test.Slow/Read", bytes, bytes)(b"", timeout=SECONDS)
             assert next(call) == MESSAGE
             assert ended.wait(SECONDS)
             taken = 1
@@ -43,7 +44,7 @@ def test_a_client_that_takes_nothing_is_given_up_and_told_to_come_back() -> None
 
     async def run() -> grpc.RpcError:
         server = grpc.aio.server(interceptors=[ErrorInterceptor(write_seconds=0.3)])
-        handler = grpc.unary_stream_rpc_method_handler(stream)
+        handler: Any = grpc.unary_stream_rpc_method_handler(stream, request_deserializer=bytes)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Slow", {"Read": handler}),))
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,8 @@ def test_a_page_token_is_of_one_filter_and_order(gated: Service) -> None:
         labelled(gated, team="blue")
     first = gated.training.ListTrainingJobs(pb.ListTrainingJobsRequest(page_size=1), timeout=SECONDS)
     for other in ({"filter": "labels.team = blue"}, {"order_by": "create_time"}):
-        asked = pb.ListTrainingJobsRequest(page_token=first.next_page_token, **other)
-        found = refusal(lambda asked=asked: gated.training.ListTrainingJobs(asked, timeout=SECONDS))
+        asked = json_format.ParseDict({"page_token": first.next_page_token, **other}, pb.ListTrainingJobsRequest())
+        found = refusal(partial(gated.training.ListTrainingJobs, asked, timeout=SECONDS))
         assert found.code == grpc.StatusCode.INVALID_ARGUMENT
         assert set(found.fields) == {"page_token"}
 
@@ -82,8 +83,10 @@ def test_labels_that_are_none(labels: dict[str, str], shared: Service) -> None:
     assert all(field.startswith("training_job.labels") for field in found.fields)
 
 
-def test_what_the_mask_names_is_changed_and_told(gated: Service) -> None:
+def test_what_the_mask_names_is_changed_and_told(gated: Service, cluster: GatedCluster) -> None:
     name = gated.create(display_name="one").name
+    assert cluster.entered.wait(SECONDS)
+    eventually(lambda: gated.get(name).state == State.RUNNING)
     before = gated.get(name)
     changes = {"displayName": "two", "labels": {"a": "b"}, "spec": {"priority": 9, "maxWorkers": 3}}
     after = update(gated, name, changes, "display_name", "labels", "spec.priority")
@@ -112,7 +115,7 @@ def test_without_a_mask_what_is_set_is_changed_and_a_star_stands_for_all(gated: 
         ({}, "labels.team", "update_mask"),
         ({}, "nothing", "update_mask"),
         ({"spec": {"priority": 101}}, "spec.priority", "training_job.spec.priority"),
-        ({"spec": {"workers": 5, "maxWorkers": 5}}, "spec.workers", "training_job.spec.workers"),
+        ({"spec": {"maxWorkers": 5}}, "spec.max_workers", "training_job.spec.max_workers"),
         ({"spec": {"minWorkers": 3}}, "spec.min_workers", "training_job.spec.min_workers"),
         ({"learningRate": 0}, "learning_rate", "training_job.learning_rate"),
         ({"learningRate": "NaN"}, "learning_rate", "training_job.learning_rate"),
@@ -153,7 +156,7 @@ def test_an_etag_that_is_old_refuses_every_change(gated: Service, cluster: Gated
         lambda etag: training.DeleteTrainingJob(pb.DeleteTrainingJobRequest(name=name, etag=etag), timeout=SECONDS),
     )
     for call in calls:
-        found = refusal(lambda call=call: call(old))
+        found = refusal(partial(call, old))
         assert (found.code, found.reason) == (grpc.StatusCode.ABORTED, "ETAG_MISMATCH")
         etag = gated.get(name).etag
         call(etag)
@@ -202,6 +205,8 @@ def resume(service: Service, name: str) -> None:
 
 def test_another_learning_rate_over_restarts_of_the_coordinator_gives_the_same_bits(tmp_path: Path) -> None:
     """One job takes the rate at step 5 and goes on; the other is stopped before, right after, and again."""
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
     cluster = GatedCluster()
     with serving(tmp_path / "a", cluster, checkpoint_seconds=0.0) as service:
         service.upload("flowers", FLOWERS)
@@ -210,7 +215,7 @@ def test_another_learning_rate_over_restarts_of_the_coordinator_gives_the_same_b
         update(service, calm, {"learningRate": 0.5})
         for taken in range(1, 12):
             cluster.let_through(1)
-            eventually(lambda taken=taken: service.get(calm).progress.step == taken)
+            eventually(partial(_has_taken, service, calm, taken))
             if service.get(calm).progress.learning_rate == 0.5:
                 break
         cluster.gate.set()
@@ -245,6 +250,10 @@ def test_another_learning_rate_over_restarts_of_the_coordinator_gives_the_same_b
         again = service.end(shaken)
         assert rates(service, shaken) == [(step, 0.5)]
         assert again.result.parameters_sha256 == result.result.parameters_sha256
+
+
+def _has_taken(service: Service, name: str, steps: int) -> bool:
+    return service.get(name).progress.step == steps
 
 
 def _checkpoint(service: Service, name: str) -> int:

@@ -1,11 +1,13 @@
 """Filters and orders of a list of jobs: what they mean, and what is said of those that are none."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 
 import pytest
+from google.protobuf import json_format
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -76,16 +78,14 @@ def test_what_is_no_filter_is_told_with_its_place(text: str, said: str) -> None:
 
 @given(st.text(max_size=40) | st.text('state=RUNNING AND"\\ ', max_size=40))
 def test_any_text_is_a_filter_or_refused(text: str) -> None:
-    try:
-        has(text)
-    except InvalidArgument as error:
-        assert len(str(error)) < 500
+    with suppress(InvalidArgument):
+        assert has(text) in (True, False)
 
 
 @pytest.mark.parametrize("field", ["filter", "order_by"])
 def test_very_long_ones_are_refused(field: str) -> None:
     with pytest.raises(InvalidArgument, match=f"{field}: has 100,000 characters; must have at most 1,000"):
-        parse_listing(ListTrainingJobsRequest(**{field: "x" * 100_000}))
+        parse_listing(json_format.ParseDict({field: "x" * 100_000}, ListTrainingJobsRequest()))
 
 
 JOBS = [
