@@ -106,6 +106,7 @@ class Trainer:
         self._looks, self._stragglers = Looks(network), Stragglers()
         self._health: HealthSampled | None = None
         self._lost: dict[int, float] = {}
+        self._throughput = Throughput()
         self._update = Update(
             network.dense,
             self.workers.params.dtype,
@@ -120,6 +121,7 @@ class Trainer:
         self._pace = Pace(self.spec, self.task.shards.steps_per_epoch, rates)
         for event in self._state.unacknowledged:
             self.outbox.post(event)
+        self.outbox.progress = self._progress
         self._wait_for_workers(first=True)
         self._saved = self._epoch_began = time.monotonic()
         self._told_checkpoint = 0
@@ -134,16 +136,12 @@ class Trainer:
 
     def _take_steps(self) -> EpochCompleted:
         """Steps to the end of the last epoch, and returns how that went."""
-        throughput = Throughput()
         steps = self.task.shards.steps_per_epoch
         while True:
             state = self._state
             self._heed_wish()
             loss = self._step()
-            rate = throughput.at(self.task.shards.samples(state.step))
-            workers = (self.workers.ready(), self.workers.shared())
-            learning_rate = self._rate(state.step - 1)
-            self.outbox.progress = Progress(state.step, loss, rate, *workers, learning_rate, self._health)
+            self.outbox.newest = (state.step, loss)
             if ends_epoch := state.step % steps == 0:
                 epoch = self._complete_epoch()
                 if is_last(state, self.spec, epoch):
@@ -165,6 +163,15 @@ class Trainer:
             self._pace = replace(self._pace, rates=(*self._pace.rates, change))
             self.outbox.post(change)
             self._save()  # so that nothing is ever made of a change that nobody knows of after a crash
+
+    def _progress(self) -> Progress:
+        """How far it has come. Called by whoever wants to know, from another thread."""
+        step, loss = self.outbox.newest
+        if not step:
+            return Progress()
+        rate = self._throughput.at(self.task.shards.samples(step))
+        workers = (self.workers.ready(), self.workers.shared())
+        return Progress(step, loss, rate, *workers, self._rate(step - 1), self._health)
 
     def _step(self) -> float:
         """One mini-batch in, one update out. Returns the mean loss before the update."""
