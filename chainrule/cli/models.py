@@ -206,7 +206,8 @@ def unalias(aliases: tuple[str, ...], server: str, as_json: bool) -> None:
     with Client(server) as client:
         for each in aliases:
             client.delete_model_alias(each)
-            deleted(f"@{bare_alias(each)}", as_json)
+            name = f"@{bare_alias(each)}"
+            print_json({"deleted": name}) if as_json else say(f"{name} removed")
 
 
 def _stands_for(alias: str, model: Model) -> str:

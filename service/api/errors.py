@@ -178,11 +178,16 @@ class _SlowReader(Exception):
 
 
 async def _write(response: Any, context: grpc.aio.ServicerContext[Any, Any], seconds: float) -> None:
-    """Waits until there is room for a response, so that nothing piles up here. Raises _SlowReader."""
+    """Waits until there is room for a response, so that nothing piles up here.
+
+    Raises _SlowReader; or CancelledError if the client is gone, of which gRPC tells in more than one way.
+    """
     try:
         await asyncio.wait_for(context.write(response), seconds)
     except TimeoutError:
         raise _SlowReader from None
+    except grpc.aio.InternalError:
+        raise asyncio.CancelledError from None
 
 
 def _slow(seconds: float) -> Unavailable:

@@ -50,8 +50,8 @@ def page(
         raise InvalidArgument.of("page_size", f"is {request.page_size}; must be 0 (for {DEFAULT_SIZE}) or more")
     size = min(request.page_size or DEFAULT_SIZE, LARGEST_SIZE)
     ordered = sorted(items, key=key, reverse=newest_first)
-    if request.page_token and ordered:
-        last: Any = _decode(request.page_token, key(ordered[0]), of)
+    if request.page_token:
+        last: Any = _decode(request.page_token, of, [key(item) for item in ordered[:1]])
         ordered = [item for item in ordered if (key(item) < last if newest_first else key(item) > last)]
     messages: list[M] = []
     room = LARGEST_BYTES
@@ -68,14 +68,14 @@ def _encode(key: Key, of: str) -> str:
     return base64.urlsafe_b64encode(json.dumps(["after", _mark(of), key]).encode()).decode()
 
 
-def _decode(token: str, like: Key, of: str) -> Any:
-    """The key in a token, of the same type as another."""
+def _decode(token: str, of: str, keys: Sequence[object]) -> Any:
+    """The key in a token, of the same type as others."""
     try:
         prefix, mark, key = json.loads(base64.b64decode(token.encode(), altchars=b"-_", validate=True))
     except (binascii.Error, ValueError, TypeError, RecursionError):
         prefix, mark, key = "", "", None
     found = tuple(key) if isinstance(key, list) else key
-    if prefix != "after" or _types(found) != _types(like):
+    if prefix != "after" or any(_types(found) != _types(other) for other in keys):
         raise InvalidArgument.of(
             "page_token", f"is {token[:100]!r}; must be the next_page_token of the page before, unchanged"
         )
