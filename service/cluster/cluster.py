@@ -33,7 +33,7 @@ class Cluster(Protocol):
     def room(self) -> Room:
         """What there is room for now."""
 
-    def ask(self, workers: int) -> None:
+    def want(self, workers: int) -> None:
         """Says how many workers all jobs together could use, for whatever makes the cluster grow and shrink."""
 
     def missing(self) -> str:

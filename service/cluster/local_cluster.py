@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from service.cluster.cluster import Room
 from service.cluster.local_workers import LocalWorkers
 from service.data.datasets import Dataset
+from service.jobs.events import RateAsked
 from service.training.session import News, Order, Session, Training
 from worker.task import Data
 
@@ -20,7 +21,7 @@ class LocalCluster:
     def room(self) -> Room:
         return Room(self.slots, memory_bytes=8 << 30, held_bytes=1 << 30)
 
-    def ask(self, workers: int) -> None:
+    def want(self, workers: int) -> None:
         """It has what it has."""
 
     def missing(self) -> str:
@@ -47,6 +48,9 @@ class LocalTraining:
 
     def halt(self) -> None:
         self._session.halt()
+
+    def ask(self, rate: RateAsked) -> None:
+        self._session.ask(rate)
 
     def lend(self, workers: int) -> None:
         self._workers.count = workers

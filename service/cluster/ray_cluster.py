@@ -28,7 +28,7 @@ from service.cluster.cluster import ClusterError, Room
 from service.cluster.pulse import Pulse
 from service.cluster.ray_workers import Patience
 from service.data.datasets import Dataset
-from service.jobs.events import Progress
+from service.jobs.events import Progress, RateAsked
 from service.training.session import Gone, News, Order, Training
 from service.training.timing import Timing
 from worker import actor as worker_actor
@@ -73,7 +73,7 @@ class RayCluster:
         self._lock = threading.Lock()
         self._idle: list[Any] = []
         self._trainer: Any = None
-        self._asked: int | None = None
+        self._wanted: int | None = None
         self._columns: OrderedDict[tuple[str, str, int], BlockRefs] = OrderedDict()
         sweep(prefix)
         _connect(address, local_slots, init)
@@ -99,17 +99,17 @@ class RayCluster:
             grows=self._grows,
         )
 
-    def ask(self, workers: int) -> None:
+    def want(self, workers: int) -> None:
         """Asks Ray's autoscaler for so many cores, if there may be one; it keeps to its own least and most.
 
-        Only for one more than there are at a time: a wish that goes beyond its most it ignores as a whole.
+        Only for one more than there are at a time: what goes beyond its most it ignores as a whole.
         """
         if not self._grows:
             return
         cores = min(workers, self.room().workers + 1)
-        if cores != self._asked:
+        if cores != self._wanted:
             request_resources(num_cpus=cores)
-            self._asked = cores
+            self._wanted = cores
 
     def missing(self) -> str:
         return self._pulse.missing()
@@ -226,6 +226,9 @@ class RayTraining:
 
     def halt(self) -> None:
         self._trainer.halt.remote()
+
+    def ask(self, rate: RateAsked) -> None:
+        self._trainer.ask.remote(rate)  # one that is lost has its successor start with it
 
     def lend(self, workers: int) -> None:
         for number in range(workers):

@@ -65,7 +65,7 @@ def plan(queued: Sequence[Job], running: Sequence[Job], held: Mapping[str, int],
     """Decides, given how many workers jobs hold by id; those that end may hold some and be among neither."""
     free = capacity - sum(held.values())
     starts: dict[str, int] = {}
-    shares = {job.id: held[job.id] for job in running}
+    shares = {job.id: min(held[job.id], job.spec.max_workers) for job in running}  # which may have become fewer
     waits: dict[str, Wait] = {}
     ahead = 0  # of those that wait for workers which others will give back
     for job in sorted(queued, key=lambda job: (-_priority(job, now), job.created)):
@@ -117,16 +117,16 @@ class Scheduler:
         jobs: Jobs,
         capacity: Callable[[], int],
         run: Callable[[str, Share], None],
-        ask: Callable[[int], None] = lambda _workers: None,
+        want: Callable[[int], None] = lambda _workers: None,
     ) -> None:
         """`run` trains a job to its end, or until the service stops; it is called in a thread of the job's own.
 
-        `ask` is told how many workers all jobs together could use, for a cluster that can grow.
+        `want` is told how many workers all jobs together could use, for a cluster that can grow.
         """
         self._jobs = jobs
         self._capacity = capacity
         self._run = run
-        self._ask = ask
+        self._want = want
         self._lock = threading.Lock()
         self._threads: dict[str, threading.Thread] = {}
         self._shares: dict[str, Share] = {}
@@ -176,7 +176,7 @@ class Scheduler:
             jobs = self._jobs.all()
             queued = [job for job in jobs if isinstance(job.state, Queued) and job.id not in self._shares]
             running = [job for job in jobs if job.is_at_work and job.id in self._shares]
-            self._ask(sum(job.spec.max_workers for job in (*queued, *running)))
+            self._want(sum(job.spec.max_workers for job in (*queued, *running)))
             # Both are taken: what a job has, and what it was promised.
             held = {job_id: max(share.held, share.target) for job_id, share in self._shares.items()}
             decided = plan(queued, running, held, capacity, datetime.now(UTC))

@@ -20,6 +20,7 @@ from service.jobs.events import (
     Paused,
     Progress,
     Queued,
+    RateAsked,
     Running,
     StateChanged,
     Succeeded,
@@ -137,7 +138,7 @@ class ScriptedCluster:
     def room(self) -> Room:
         return LocalCluster().room()
 
-    def ask(self, workers: int) -> None:
+    def want(self, workers: int) -> None:
         """It has what it has."""
 
     def missing(self) -> str:
@@ -157,6 +158,9 @@ class ScriptedCluster:
 
     def lend(self, workers: int) -> None:
         """It needs none."""
+
+    def ask(self, rate: RateAsked) -> None:
+        """Its rate is nobody's matter."""
 
 
 def test_news_become_durable_in_one_go(tmp_path: Path) -> None:

@@ -229,9 +229,9 @@ def scheduling(
     jobs: Jobs,
     run: Callable[[str, Share], None],
     capacity: Callable[[], int] = lambda: 4,
-    ask: Callable[[int], None] = lambda _workers: None,
+    want: Callable[[int], None] = lambda _workers: None,
 ) -> Iterator[Scheduler]:
-    scheduler = Scheduler(jobs, capacity, run, ask)
+    scheduler = Scheduler(jobs, capacity, run, want)
     scheduler.start()
     try:
         yield scheduler

@@ -137,7 +137,7 @@ class GatedCluster:
     def room(self) -> Room:
         return LocalCluster(self.slots).room()
 
-    def ask(self, workers: int) -> None:
+    def want(self, workers: int) -> None:
         """It has what it has."""
 
     def missing(self) -> str:
@@ -203,7 +203,7 @@ class DyingCluster:
     def room(self) -> Room:
         return LocalCluster().room()
 
-    def ask(self, workers: int) -> None:
+    def want(self, workers: int) -> None:
         """It has what it has."""
 
     def missing(self) -> str:
