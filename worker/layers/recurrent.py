@@ -15,7 +15,7 @@ from worker.arrays import Array, Rows, Shape
 from worker.errors import InvalidValue
 from worker.initializers import Initializer
 from worker.layers.layer import Backward, Context, Parameter, Params
-from worker.layers.pieces import in_pieces, mask_of
+from worker.layers.pieces import in_pieces
 from worker.layers.stack import part
 
 LARGEST = 2_048
@@ -75,8 +75,12 @@ class Recurrent(ABC):
     def forward(self, params: Params, x: Array, context: Context) -> tuple[Array, Backward]:
         rows, time, _ = x.shape
         if context.draw is not None and rows * time * self.units <= MOST_KEPT:
-            return self._keeping(params, x, mask_of(x, context), input_gradient=context.input_gradient)
-        return in_pieces(self._keeping, params, x, context, max(1, AT_ONCE // (time * self.units)))
+            read = self._keeping(params, x, context.given(x), input_gradient=context.input_gradient)
+        else:
+            read = in_pieces(self._keeping, params, x, context, max(1, AT_ONCE // (time * self.units)))
+        if not self.return_sequences:
+            context.mask = None
+        return read
 
     def _keeping(self, params: Params, x: Array, mask: Array | None, *, input_gradient: bool) -> tuple[Array, Backward]:
         """y, and a backward over all that was computed on the way."""

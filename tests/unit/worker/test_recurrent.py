@@ -151,16 +151,6 @@ def test_padded_places_repeat_the_state_before_them(cell: type[Lstm]) -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS.values())
-def test_a_mask_of_other_places_is_none(cell: type[Lstm]) -> None:
-    """After a layer that changes how many places there are, nobody knows which are padded."""
-    layer = cell(3)
-    params, x, _ = drawn(layer, 2)
-    expected, _ = layer.forward(params, x, Context())
-    y, _ = layer.forward(params, x, Context(mask=np.zeros((2, TIME + 1), np.bool_)))
-    np.testing.assert_array_equal(y, expected)
-
-
-@pytest.mark.parametrize("cell", CELLS.values())
 def test_reverse_reads_what_is_turned_round(cell: type[Lstm]) -> None:
     params, x, _ = drawn(cell(3), 2)
     expected, _ = cell(3, return_sequences=True).forward(params, x[:, ::-1], Context())
