@@ -166,9 +166,8 @@ def joined(x: Array, units: int) -> tuple[Array, Array]:
 
 
 def sigmoid(x: Array, out: Array) -> None:
-    """1 / (1 + exp(-x)) into `out`. Where exp is beyond range the quotient is the 0 that it should be."""
-    np.negative(x, out=out)
-    with np.errstate(over="ignore"):
-        np.exp(out, out=out)
-    out += 1
-    np.divide(1, out, out=out)
+    """1 / (1 + exp(-x)) = (1 + tanh(x / 2)) / 2 into `out`, which may be x. NumPy's tanh takes half as long as its exp."""
+    np.multiply(x, 0.5, out=out)
+    np.tanh(out, out=out)
+    out *= 0.5
+    out += 0.5
