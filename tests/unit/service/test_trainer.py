@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.cluster.local_workers import LocalWorkers
-from service.jobs.health import HealthSampled
-from service.jobs.job import (
+from service.jobs.events import (
     CheckpointSaved,
     EpochCompleted,
     RolledBack,
@@ -24,6 +23,7 @@ from service.jobs.job import (
     WorkerJoined,
     WorkerLost,
 )
+from service.jobs.health import HealthSampled
 from service.jobs.spec import JobSpec
 from service.training.checkpoints import Checkpoints
 from service.training.optimizers import Adam, Sgd
@@ -380,6 +380,7 @@ def test_time_is_counted_by_phase(tmp_path: Path) -> None:
     )
     trainer.train()
     timing = trainer.timing
+    timing.count()
     counted = {phase: sum(histogram.counts) for phase, histogram in timing.phases.items()}
     assert counted == {**dict.fromkeys(PHASES, 12), "validate": 3, "checkpoint": 11}
     assert sum(timing.steps.counts) == 12

@@ -11,11 +11,7 @@ from safetensors.numpy import load_file
 
 from service.cluster.local_workers import LocalWorkers
 from service.cluster.workers import Workers
-from service.jobs.job import (
-    EpochCompleted,
-    Event,
-    Progress,
-)
+from service.jobs.events import EpochCompleted, Event, Progress
 from service.jobs.spec import JobSpec
 from service.training.checkpoints import Checkpoints
 from service.training.outbox import Outbox
@@ -39,15 +35,15 @@ class Told(Outbox):
         self.events: list[Event] = []
 
     @property
-    def progress(self) -> Progress:
-        return self._progress
+    def newest(self) -> tuple[int, float]:
+        return self._newest
 
-    @progress.setter
-    def progress(self, progress: Progress) -> None:
-        self._progress = progress
-        if progress.step:
-            self.steps.append(progress)
-            self.at_step(progress.step)
+    @newest.setter
+    def newest(self, newest: tuple[int, float]) -> None:
+        self._newest = newest
+        if newest[0]:
+            self.steps.append(self.progress())
+            self.at_step(newest[0])
 
     def post(self, event: Event) -> None:
         self.events.append(event)
