@@ -166,7 +166,7 @@ def joined(x: Array, units: int) -> tuple[Array, Array]:
 
 
 def sigmoid(x: Array, out: Array) -> None:
-    """1 / (1 + exp(-x)) = (1 + tanh(x / 2)) / 2 into `out`, which may be x. NumPy's tanh takes half as long as its exp."""
+    """1 / (1 + exp(-x)) = (1 + tanh(x / 2)) / 2 into `out`, which may be x. NumPy's tanh takes half the time of exp."""
     np.multiply(x, 0.5, out=out)
     np.tanh(out, out=out)
     out *= 0.5

@@ -278,7 +278,7 @@ def test_an_lstm_learns_to_remember() -> None:
     for step in range(200):
         found = gradient(network, SoftmaxCrossEntropy(), params, Batch(x, classes))
         mean = found.vector / np.float32(len(x))
-        velocity = 0.9 * velocity + mean / np.float32(max(1, np.linalg.norm(mean) / 0.2))
+        velocity = 0.9 * velocity + mean / np.float32(max(1.0, float(np.linalg.norm(mean)) / 0.2))
         params -= np.float32(0.3 * (1 - step / 200)) * velocity
     assert values(ACCURACY, found.sums.scores)["accuracy"] > 0.95
 
