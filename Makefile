@@ -13,16 +13,19 @@ COMPOSE := docker compose -f deploy/compose.yaml
 BENCH_VENV := build/bench-venv
 BENCH := $(BENCH_VENV)/.installed
 
+# The contract of the last release, from which nothing may be taken away.
+RELEASED := released.binpb
+
 # What the image has, and what builds it: of the same versions as everything else.
 LOCK_IMAGE := $(BIN)/uv pip compile -q --universal --python-version 3.13 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" -c requirements.lock
 
 .DEFAULT_GOAL := help
 .PHONY: help demo examples test test-deploy up down logs chaos check format serve bench bench-scale figures docs proto
-.PHONY: dashboards lock clean
+.PHONY: release-contract dashboards lock clean
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
 
 demo: $(INSTALLED) ## Train a network on handwritten digits and watch it happen
 	$(BIN)/chainrule demo $(ARGS)
@@ -56,6 +59,7 @@ check: $(INSTALLED) ## Check format, lint, types, the contract, what is generate
 	$(BIN)/mypy
 	cd protos && ../$(BIN)/buf lint
 	cd protos && ../$(BIN)/buf format -d --exit-code
+	cd protos && ../$(BIN)/buf breaking --against $(RELEASED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py --check
 	$(BIN)/python -m deploy.grafana --check
 	$(BIN)/python -m service.metrics.reference --check
@@ -88,6 +92,9 @@ docs: $(INSTALLED) ## Write docs/metrics.md anew, from what is declared
 
 proto: $(INSTALLED) ## Write the Python stubs of the contract into chainrule/v1
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py
+
+release-contract: $(INSTALLED) ## Promise the contract as it is now: a part of making a release
+	cd protos && ../$(BIN)/buf build --exclude-source-info -o $(RELEASED)
 
 dashboards: $(INSTALLED) ## Write Grafana's dashboards from deploy/grafana/*.py
 	$(BIN)/python -m deploy.grafana
