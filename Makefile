@@ -2,7 +2,7 @@
 # Needed: python3 (3.11 or newer), make and a package index.
 #
 #     make test PYTHON=python3.13           builds a missing .venv with another Python
-#     make test ARGS="tests/unit -x"        hands arguments on (demo, examples, test, chaos, serve, bench, lock)
+#     make test ARGS="tests/unit -x"        hands arguments on (demo, examples, test, chaos, fuzz, load, serve, bench, lock)
 
 PYTHON ?= python3
 ARGS ?=
@@ -22,7 +22,7 @@ LOCK_IMAGE := $(BIN)/uv pip compile -q --universal --python-version 3.13 --gener
 
 .DEFAULT_GOAL := help
 .PHONY: help demo examples test test-deploy up down logs chaos check format serve bench bench-scale figures docs proto
-.PHONY: release-contract dashboards lock clean
+.PHONY: fuzz load release-contract dashboards lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,12 @@ logs: ## Follow what its containers say
 
 chaos: $(INSTALLED) ## Kill, stop and starve every part at random moments, and see that jobs end with the same bits
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+fuzz: $(INSTALLED) ## Call every method with messages that are almost right (ARGS="--seconds 600 --seed 7")
+	$(BIN)/python -m tests.fuzz $(ARGS)
+
+load: $(INSTALLED) ## Have 200 clients at once create, watch and predict, and see that nothing is lost
+	$(BIN)/python -m benchmarks.load $(ARGS)
 
 check: $(INSTALLED) ## Check format, lint, types, the contract, what is generated and the import directions
 	$(BIN)/ruff format --check
