@@ -12,6 +12,7 @@ from chainrule.cli.health import health_lines
 from chainrule.cli.options import json_option, server_option
 from chainrule.cli.plain import describe
 from chainrule.cli.program import INTERRUPTED
+from chainrule.cli.removing import remove
 from chainrule.cli.report import collect, render
 from chainrule.cli.result import failure, report, summary, wrong
 from chainrule.cli.run import say
@@ -121,14 +122,16 @@ def events(name: str, server: str, as_json: bool) -> None:
     help="The file to write; one that is there is replaced.",
 )
 @server_option
-def write_report(name: str, output: Path, server: str) -> None:
+@json_option("the job and the file's path")
+def write_report(name: str, output: Path, server: str, as_json: bool) -> None:
     """Write a page about a job, as far as it got: a single file of HTML that needs no network.
 
     Its curves, how its layers fared, what was wrong, what happened, and all it takes to train the same bits again.
     """
     with Client(server) as client:
-        output.write_text(render(collect(client, name)), encoding="utf-8")
-    say(f"{output} is written")
+        history = collect(client, name)
+        output.write_text(render(history), encoding="utf-8")
+    print_json({"job": history.job.name, "path": str(output)}) if as_json else say(f"{output} is written")
 
 
 @jobs.command()
@@ -164,12 +167,11 @@ def cancel(names: tuple[str, ...], server: str, as_json: bool) -> None:
 @jobs.command()
 @names_argument
 @server_option
-def delete(names: tuple[str, ...], server: str) -> None:
+@json_option("the names")
+def delete(names: tuple[str, ...], server: str, as_json: bool) -> None:
     """Remove ended jobs, their events and checkpoints. Their models stay."""
     with Client(server) as client:
-        for name in names:
-            client.delete_job(name)
-            say(f"{name} deleted")
+        remove(names, client.delete_job, as_json)
 
 
 def _change(names: tuple[str, ...], change: Callable[[str], TrainingJob], as_json: bool) -> None:

@@ -6,6 +6,7 @@ import click
 import yaml
 
 from chainrule.cli.options import json_option, server_option
+from chainrule.cli.removing import remove
 from chainrule.cli.run import say
 from chainrule.cli.sending import upload_bar
 from chainrule.cli.table import print_table
@@ -108,12 +109,11 @@ def upload(
 @models.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @server_option
-def delete(names: tuple[str, ...], server: str) -> None:
+@json_option("the names")
+def delete(names: tuple[str, ...], server: str, as_json: bool) -> None:
     """Remove models. Jobs that started from them go on."""
     with Client(server) as client:
-        for name in names:
-            client.delete_model(name)
-            say(f"{name} deleted")
+        remove(names, client.delete_model, as_json)
 
 
 @models.command()
@@ -176,12 +176,11 @@ def set_alias(alias: str, name: str, server: str, as_json: bool) -> None:
 @models.command()
 @click.argument("aliases", metavar="ALIAS...", nargs=-1, required=True)
 @server_option
-def unalias(aliases: tuple[str, ...], server: str) -> None:
+@json_option("the aliases")
+def unalias(aliases: tuple[str, ...], server: str, as_json: bool) -> None:
     """Remove aliases. Their models stay."""
     with Client(server) as client:
-        for each in aliases:
-            client.delete_model_alias(each)
-            say(f"@{bare_alias(each)} removed")
+        remove([f"@{bare_alias(each)}" for each in aliases], client.delete_model_alias, as_json)
 
 
 def _stands_for(alias: str, model: Model) -> str:
