@@ -67,6 +67,7 @@ check: $(INSTALLED) ## Check format, lint, types, the contract, what is generate
 	cd protos && ../$(BIN)/buf format -d --exit-code
 	cd protos && ../$(BIN)/buf breaking --against $(RELEASED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py --check
+	$(BIN)/python protos/reference.py --check
 	$(BIN)/python -m deploy.grafana --check
 	$(BIN)/python -m service.metrics.reference --check
 	$(BIN)/pytest -q tests/test_architecture.py
@@ -93,7 +94,8 @@ $(BENCH): benchmarks/requirements.txt $(INSTALLED)
 figures: $(INSTALLED) ## Draw the figures of docs/ anew, from real runs
 	$(BIN)/python examples/vanishing_gradients.py docs/vanishing-gradients.svg
 
-docs: $(INSTALLED) ## Write docs/metrics.md anew, from what is declared
+docs: $(INSTALLED) ## Write docs/api.md and docs/metrics.md anew, from what is declared
+	$(BIN)/python protos/reference.py
 	$(BIN)/python -m service.metrics.reference
 
 proto: $(INSTALLED) ## Write the Python stubs of the contract into chainrule/v1

@@ -1,5 +1,6 @@
-"""The contract keeps what the last release promised: what `make check` runs finds whatever takes something away."""
+"""The contract keeps what the last release promised, and its reference tells of all of it."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -7,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
-PROTOS = Path(__file__).resolve().parents[2] / "protos"
+from service.api.server import SERVICES
+
+ROOT = Path(__file__).resolve().parents[2]
+PROTOS = ROOT / "protos"
+REFERENCE = (ROOT / "docs" / "api.md").read_text()
 TRAINING = "chainrule/v1/training_service.proto"
 
 TAKEN_AWAY = [
@@ -68,3 +73,27 @@ def test_what_is_added_is_welcome(protos: Path) -> None:
     file.write_text(file.read_text().replace(last, f"{last}  // More.\n  int64 until_event = 900;\n"))
     found = breaking(protos)
     assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_the_reference_tells_of_every_call_and_field() -> None:
+    for service in SERVICES:
+        if service.full_name.startswith("grpc."):
+            continue
+        for method in service.methods:
+            _, _, told = REFERENCE.partition(f"\n### {method.name}\n")
+            assert f"[{method.input_type.name}](#{method.input_type.name.lower()})" in told.split("\n#", 1)[0]
+            _, _, told = REFERENCE.partition(f"\n### {method.input_type.name}\n")
+            for field in method.input_type.fields:
+                assert f"* `{field.name}` = {field.number}, " in told.split("\n#", 1)[0]
+
+
+def test_every_link_in_the_reference_leads_somewhere() -> None:
+    headings = [heading.lower().replace(".", "") for heading in re.findall(r"^#+ (.+)$", REFERENCE, re.MULTILINE)]
+    links = set(re.findall(r"\(#([^)]+)\)", REFERENCE))
+    assert len(links) > 100
+    assert links <= set(headings)
+    assert not [link for link in links if headings.count(link) > 1]
+
+
+def test_everything_in_the_reference_has_a_comment() -> None:
+    assert re.findall(r"^ *\* `.*:$", REFERENCE, re.MULTILINE) == []
