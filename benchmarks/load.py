@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
 import numpy as np
@@ -49,7 +49,6 @@ SPEC = {
     "workers": 1,
 }
 """A tiny job: 23 steps of 64-10."""
-Answer = TypeVar("Answer")
 
 
 @dataclass
@@ -61,7 +60,7 @@ class Tally:
     events: dict[str, list[int]] = field(default_factory=dict)
     """The numbers that the watcher of each acknowledged job has seen."""
 
-    async def call(self, method: str, make: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def call(self, method: str, make: Callable[[], Awaitable[Any]]) -> Any:
         """Makes a call, again if what refuses it passes; the time is that of the call that was answered."""
         while True:
             begin = time.perf_counter()
@@ -94,7 +93,7 @@ async def client(address: str, tally: Tally, jobs: int) -> None:
     """One client: creates a job, predicts while it watches that to its end, and so on."""
     # Without a pool of its own, channels to the same address would share one connection.
     async with grpc.aio.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
-        training = training_grpc.TrainingServiceStub(channel)
+        training: Any = training_grpc.TrainingServiceStub(channel)
         for number in range(jobs):
             # The same id if it must be repeated, so that it makes one job however often.
             request = pb.CreateTrainingJobRequest(request_id=str(uuid.uuid4()))
@@ -134,7 +133,7 @@ async def watch(training: Any, name: str, tally: Tally) -> None:
 
 async def predict(channel: grpc.aio.Channel, tally: Tally, watching: "asyncio.Task[None]") -> None:
     """Asks the model that was trained before, every second until the job has ended, at least once."""
-    stub = inference_grpc.GRPCInferenceServiceStub(channel)
+    stub: Any = inference_grpc.GRPCInferenceServiceStub(channel)
     request = inference_pb.ModelInferRequest(model_name="@load", raw_input_contents=[bytes(4 * FEATURES)])
     request.inputs.add(name="x", datatype="FP32", shape=[1, FEATURES])
     infer = functools.partial(stub.ModelInfer, request, timeout=CALL_SECONDS)
@@ -167,7 +166,7 @@ def main() -> int:
     """Returns 1 if anything was lost."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__.partition("\n")[0])
     parser.add_argument("--clients", type=int, default=200, choices=range(1, MOST_CLIENTS + 1), metavar="COUNT")
-    parser.add_argument("--jobs", type=int, default=2, help="how many each client creates, one after the other")
+    parser.add_argument("--jobs", type=int, default=1, help="how many each client creates, one after the other")
     parser.add_argument("--seconds", type=float, default=600.0, help="after which it is given up")
     parser.add_argument("--server", help="a coordinator that is running; by default one is started")
     options = parser.parse_args()

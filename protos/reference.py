@@ -197,7 +197,8 @@ def _file_comment(file: File) -> str:
 
 def _paragraphs(text: str, indent: str) -> Iterator[str]:
     for number, paragraph in enumerate(re.split(r"\n\s*\n", text.strip("\n"))):
-        lines, kept = [], []
+        lines: list[str] = []
+        kept: list[str] = []
         for line in paragraph.splitlines():
             (kept if line.startswith("  ") else lines).append(line)
         if lines:

@@ -238,7 +238,7 @@ def _jobs(model: str) -> Iterator[pb.CreateTrainingJobRequest]:
         ],
         [{"quantum": {"qubits": 4}}, last],
     ]
-    schedule = {"oneCycle": {}}
+    schedule: dict[str, Any] = {"oneCycle": {}}
     learning = {"learningRate": 0.01, "adamw": {"weightDecay": 0.01}, "schedule": schedule, "clipNorm": 1.0}
     bounds = {"minWorkers": 1, "workers": 2, "maxWorkers": 3, "priority": 5, "earlyStopping": {"patience": 2}}
     prepared = {
