@@ -15,7 +15,7 @@ from tests.api.running import SECONDS, Service, refusal
 IDLE_CHANNELS = 1_000
 HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
 """With which a client's side of a connection begins: the preface, and settings that change nothing (RFC 9113)."""
-EPOCHS = 600
+EPOCHS = 400
 ASKED = pb.ListTrainingJobsRequest()
 
 
@@ -67,7 +67,7 @@ def test_slow_readers_of_a_watch(service: Service) -> None:
         ("grpc.use_local_subchannel_pool", 1),
     ]
     with ExitStack() as stack:
-        channels = [stack.enter_context(grpc.insecure_channel(service.addresses["grpc"], options)) for _ in range(10)]
+        channels = [stack.enter_context(grpc.insecure_channel(service.addresses["grpc"], options)) for _ in range(3)]
         name = service.create(epochs=EPOCHS, batch_size=32).name
         asked = pb.WatchTrainingJobRequest(name=name)
         slow = [training_grpc.TrainingServiceStub(each).WatchTrainingJob(asked, timeout=SECONDS) for each in channels]
