@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from chainrule.cli.options import Function, json_option, server_option
-from chainrule.cli.removing import remove
+from chainrule.cli.run import deleted
 from chainrule.cli.sending import upload_bar
 from chainrule.cli.table import print_table
 from chainrule.cli.text import as_dict, local_time, number, print_json, size
@@ -168,11 +168,13 @@ def list_datasets(server: str, as_json: bool) -> None:
 @datasets.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @server_option
-@json_option("the names")
+@json_option('{"deleted": NAME} for each')
 def delete(names: tuple[str, ...], server: str, as_json: bool) -> None:
     """Remove datasets that no unfinished job uses."""
     with Client(server) as client:
-        remove(names, client.delete_dataset, as_json)
+        for name in names:
+            client.delete_dataset(name)
+            deleted(name, as_json)
 
 
 def _source(files: Sequence[str]) -> Source:
