@@ -109,7 +109,7 @@ def tidy(world: World, path: str, outcome: Outcome) -> None:
     if outcome.code != grpc.StatusCode.OK:
         return
     made = _resource(path, outcome)
-    if made.startswith("jobs/") and made not in (world.job, world.queued):
+    if made.startswith("jobs/") and made not in (world.job, world.queued, world.trained):
         with suppress(grpc.RpcError):  # one that was only validated, or has ended
             world.service.cancel(made)
             world.service.delete(made)

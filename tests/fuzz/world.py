@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
@@ -19,6 +20,7 @@ from chainrule.inference import open_inference_pb2 as inference_pb
 from chainrule.v1 import dataset_service_pb2 as datasets_pb
 from chainrule.v1 import model_service_pb2 as models_pb
 from chainrule.v1 import training_service_pb2 as pb
+from chainrule.v1.training_job_pb2 import TrainingJob, TrainingJobSpec
 from service.cluster.local_cluster import LocalCluster, LocalTraining
 from service.cluster.local_workers import LocalWorkers
 from service.data.datasets import Dataset
@@ -68,6 +70,8 @@ class World:
     """A folder with a file that may be imported."""
     job: str = ""
     """One that has ended."""
+    trained: str = ""
+    """One that has checkpoints."""
     queued: str = ""
     model: str = ""
     file: bytes = b""
@@ -106,9 +110,13 @@ class World:
         self.service.models.SetModelAlias(alias, timeout=SECONDS)
         self._seeds = self._good_calls()
 
+    def knows(self, method: MethodDescriptor) -> bool:
+        """Whether there are good calls to a method here."""
+        return method.name in self._seeds
+
     def seeds(self, method: MethodDescriptor) -> Sequence[Sequence[Message]]:
         """The messages of good calls to a method; of one that nobody has thought of here, an empty message."""
-        if method.name in self._seeds:
+        if self.knows(method):
             return self._seeds[method.name]
         return [[message_factory.GetMessageClass(method.input_type)()]]
 
@@ -141,6 +149,9 @@ class World:
         return {
             **by_name,
             "CreateTrainingJob": [[request()], [request(request_id="again")], *([job] for job in _jobs(self.model))],
+            "UpdateTrainingJob": [[_update(self.queued)]],
+            "ListCheckpoints": [[pb.ListCheckpointsRequest(parent=self.trained, page_size=1)]],
+            "CreateModel": [[models_pb.CreateModelRequest(checkpoint=f"{self.trained}/checkpoints/@latest")]],
             "ListTrainingJobs": [[pb.ListTrainingJobsRequest(page_size=1)]],
             "UploadDataset": [
                 [head("uploaded", FLOWERS), *parts(FLOWERS)],
@@ -183,6 +194,7 @@ def world(directory: Path) -> Iterator[World]:
         "max_model_bytes": 100_000,
         "total_dataset_bytes": 10_000_000,
         "unfinished_upload_seconds": 1.0,
+        "checkpoint_seconds": 0.0,
         "import_root": [str(imports)],
         "calls_per_second": 1e9,
     }
@@ -190,8 +202,8 @@ def world(directory: Path) -> Iterator[World]:
         made = World(service, imports)
         service.upload("flowers", FLOWERS)
         cluster.let_go.set()
-        made.job = service.create().name
-        made.model = service.end(made.job).result.model
+        made.trained = service.create().name
+        made.model = service.end(made.trained).result.model
         downloaded = service.models.DownloadModel(models_pb.DownloadModelRequest(name=made.model), timeout=SECONDS)
         made.file = b"".join(part.data for part in downloaded)
         cluster.let_go.clear()
@@ -211,6 +223,12 @@ def model_upload(model: str, file: bytes) -> list[models_pb.UploadModelRequest]:
     )
     sent = [models_pb.ModelChunk(offset=at, data=file[at : at + 700]) for at in range(0, len(file), 700)]
     return [models_pb.UploadModelRequest(header=header), *(models_pb.UploadModelRequest(chunk=part) for part in sent)]
+
+
+def _update(name: str) -> pb.UpdateTrainingJobRequest:
+    """A change of some of what may be changed."""
+    job = TrainingJob(name=name, spec=TrainingJobSpec(priority=7))
+    return pb.UpdateTrainingJobRequest(training_job=job, update_mask=FieldMask(paths=["spec.priority"]))
 
 
 def _typed() -> inference_pb.ModelInferRequest:
