@@ -7,6 +7,7 @@ these parameters on its held-out rows. Both answers are pure, so anyone may comp
 import functools
 import math
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -101,7 +102,7 @@ class Task:
         look: bool = False,
     ) -> Gradient:
         """The gradient of one shard of one step, its vector written into `out` (dense,) if that is given."""
-        batch = data.take(self.shards.training(step, shard), params.dtype)
+        batch = data.batch(self.shards, step, shard, params.dtype)
         return gradient(self.network, self.loss, params, batch, Draw(self.shards.seed, step, shard), out, look=look)
 
     def evaluate(self, data: "Data", params: Array, shard: int) -> Sums:
@@ -140,6 +141,15 @@ class Data:
     """(rows, ...)"""
     weights: Column | None = None
     """(rows,)"""
+    arriving: Callable[[int], Batch] | None = field(default=None, kw_only=True)
+    """In place of columns: gives the mini-batch of a step, where rows come while the job runs."""
+
+    def batch(self, shards: Shards, step: int, shard: int, dtype: np.dtype[np.floating]) -> Batch:
+        """The rows of one shard of one step."""
+        if self.arriving is None:
+            return self.take(shards.training(step, shard), dtype)
+        whole = self.arriving(step)
+        return Data(whole.inputs, whole.targets, whole.weights).take(shards.of_batch(shard), dtype)
 
     def take(self, rows: Rows, dtype: np.dtype[np.floating]) -> Batch:
         """Copies some rows: targets as they are, since only the loss knows what they mean, all else as `dtype`."""

@@ -30,6 +30,7 @@ NEEDED: dict[str, Scope | None] = {
     f"{_TRAINING}/ResumeTrainingJob": Scope.TRAIN,
     f"{_TRAINING}/DeleteTrainingJob": Scope.TRAIN,
     f"{_TRAINING}/WatchTrainingJob": Scope.READ,
+    f"{_TRAINING}/TrainOnline": Scope.TRAIN,
     f"{_DATASETS}/UploadDataset": Scope.TRAIN,
     f"{_DATASETS}/QueryUpload": Scope.READ,
     f"{_DATASETS}/ImportDataset": Scope.TRAIN,
@@ -215,7 +216,7 @@ def _resource(message: Any) -> str:
     """The name of what a request or a response is about, "" if it doesn't say."""
     if isinstance(message, ServiceError):  # bytes that were no message
         return ""
-    header = getattr(message, "header", message)
+    header = getattr(message, "header", getattr(message, "start", message))
     # An alias first: the request to set one also names a model.
     for field, prefix in (("alias", "models/@"), ("name", ""), ("dataset_id", "datasets/"), ("model_id", "models/")):
         if value := getattr(header, field, ""):

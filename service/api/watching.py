@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from chainrule.v1 import training_job_pb2 as job_pb
 from chainrule.v1 import training_service_pb2 as pb
 from service.errors import InvalidArgument, Unavailable
-from service.jobs.job import Job, Queued
+from service.jobs.job import Job, Queued, Running
 from service.jobs.jobs import Jobs
 from service.wire.job import event_message, job_message, progress_message
 
@@ -19,7 +19,7 @@ class Watching:
     """All who watch jobs. A watch is a coroutine that is woken when there are events."""
 
     def __init__(self, jobs: Jobs, waiting: Callable[[str], str]) -> None:
-        """Belongs to the running loop. `waiting` tells why a queued job waits."""
+        """Belongs to the running loop. `waiting` tells why a job waits that is queued or runs."""
         self._jobs = jobs
         self._waiting = waiting
         self._stopping = False
@@ -29,7 +29,7 @@ class Watching:
 
     def describe(self, job: Job) -> job_pb.TrainingJob:
         """The resource, as of now."""
-        waiting = self._waiting(job.id) if isinstance(job.state, Queued) else ""
+        waiting = self._waiting(job.id) if isinstance(job.state, Queued | Running) else ""
         return job_message(job, progress_message(job, self._jobs.progress(job.id)), waiting)
 
     async def watch(self, job_id: str, after: int) -> AsyncGenerator[pb.WatchTrainingJobResponse, None]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from service.cluster.cluster import Room
 from service.cluster.local_workers import LocalWorkers
 from service.data.datasets import Dataset
+from service.training.arrivals import Arrivals
 from service.training.session import News, Order, Session, Training
 from worker.task import Data
 
@@ -25,7 +26,10 @@ class LocalCluster:
 
     @contextmanager
     def train(self, order: Order, dataset: Dataset, data: Data, workers: int) -> Iterator[Training]:  # noqa: ARG002
-        training = LocalTraining(order, LocalWorkers(order.task, data, workers, order.spec.precision.dtype))
+        arrivals = Arrivals()
+        if order.spec.online is not None:
+            data = Data(arriving=arrivals.batch)
+        training = LocalTraining(order, LocalWorkers(order.task, data, workers, order.spec.precision.dtype), arrivals)
         try:
             yield training
         finally:
@@ -35,9 +39,10 @@ class LocalCluster:
 class LocalTraining:
     """A session in this process."""
 
-    def __init__(self, order: Order, workers: LocalWorkers) -> None:
+    def __init__(self, order: Order, workers: LocalWorkers, arrivals: Arrivals | None = None) -> None:
         self._workers = workers
-        self._session = Session(order, lambda: workers)
+        self.feed = arrivals or Arrivals()
+        self._session = Session(order, lambda: workers, self.feed if order.spec.online else None)
 
     def news(self, acknowledged: int, timeout: float) -> News:
         return self._session.news(acknowledged, timeout)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from service.jobs.job import EpochCompleted, Reported
+from service.training.arrivals import Taken
 from service.training.optimizers import Carried
 from service.training.stopping import Streak
 from worker.arrays import Array
@@ -42,6 +43,10 @@ class TrainingState:
     """What that schedule multiplies the learning rate by."""
     pending: Gradient | None = None
     """The sum over the steps since the last update, of a job whose updates take several."""
+    taken: tuple[Taken, ...] = ()
+    """The newest steps of a job that a client sends mini-batches to: as many as it may not have been told of."""
+    last_epoch: EpochCompleted | None = None
+    """The newest epoch of such a job, which may end at any moment."""
 
 
 class Diverged(Exception):

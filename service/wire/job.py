@@ -14,6 +14,7 @@ from service.jobs.job import (
     EpochCompleted,
     Failed,
     Job,
+    Paused,
     Progress,
     Queued,
     RolledBack,
@@ -155,7 +156,7 @@ def event_message(job_id: str, record: Record) -> event_pb.TrainingEvent:
 
 
 def _reason(state: State) -> str:
-    return state.reason if isinstance(state, Queued | WaitingForWorkers | Succeeded) else ""
+    return state.reason if isinstance(state, Queued | WaitingForWorkers | Paused | Succeeded) else ""
 
 
 def _error(state: State) -> pb.JobError | None:
