@@ -7,7 +7,7 @@ gRPC's flow control; the other waits for answers. What blocks runs in threads th
 import asyncio
 import contextvars
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -67,6 +67,7 @@ class OnlineStreams:
         self._silence_seconds = silence_seconds
         self._open: set[str] = set()
         self._threads = ThreadPoolExecutor(2 * MOST_STREAMS, "online")
+        self._reading: set[asyncio.Task[Any]] = set()
 
     def waiting(self, job_id: str) -> str:
         """Why a running job waits, if it is for a client; "" if it isn't."""
@@ -77,10 +78,11 @@ class OnlineStreams:
 
     async def serve(self, messages: AsyncIterator[pb.TrainOnlineRequest]) -> AsyncGenerator[pb.TrainOnlineResponse]:
         """The answers to what a client sends. Raises what refuses it; Unavailable or Aborted to have it come again."""
-        try:
-            first = await asyncio.wait_for(anext(messages, None), FIRST_SECONDS)
-        except TimeoutError:
-            raise Aborted(f"nothing came for {FIRST_SECONDS:g} seconds", reason="ONLINE_SILENT") from None
+        first_one = self._keep(_next(messages))
+        await asyncio.wait([first_one], timeout=FIRST_SECONDS)
+        if not first_one.done():
+            raise Aborted(f"nothing came for {FIRST_SECONDS:g} seconds", reason="ONLINE_SILENT")
+        first = first_one.result()
         if first is None or not first.HasField("start"):
             raise InvalidArgument.of("payload", "must begin with a start, which names the job")
         start = first.start
@@ -102,7 +104,7 @@ class OnlineStreams:
             network = await self._in_thread(_network, job.spec)
             stream = _Stream(job, network, feed, answers.step, self._in_thread)
             told = start.after_step if start.HasField("after_step") else answers.step
-            reading = asyncio.create_task(stream.read(messages))
+            reading = self._keep(stream.read(messages))
             try:
                 while not (reading.done() and told >= stream.accepted):
                     # Not before the last answer is there: with the end of the job its trainer goes, and they with it.
@@ -114,9 +116,7 @@ class OnlineStreams:
                     told = max(told, answers.step)
                 await reading
             finally:
-                reading.cancel()
-                with suppress(asyncio.CancelledError, Exception):
-                    await reading
+                stream.stop()
             if stream.wants_end:
                 await self._in_thread(feed.finish, stream.accepted)
                 yield pb.TrainOnlineResponse(finished=self._describe(await self._ended(job)))
@@ -195,6 +195,18 @@ class OnlineStreams:
             raise _ended(job)
         return job
 
+    def _keep(self, reading: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """A task that reads of a stream, and ends with it.
+
+        It is never cancelled: gRPC writes what it was asked to read into memory that would be free by then.
+        """
+        task = asyncio.create_task(reading)
+        self._reading.add(task)
+        task.add_done_callback(self._reading.discard)
+        # One that nobody waits for any more may fail as it likes.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return task
+
     async def _in_thread(self, call: Callable[..., T], *arguments: object) -> T:
         # With the context, which says on whose behalf.
         run = contextvars.copy_context().run
@@ -217,6 +229,8 @@ class _Stream:
     wants_end: bool = False
     """Whether the client has said that no more come."""
 
+    _is_over: bool = False
+
     def __post_init__(self) -> None:
         self._first = self.accepted
         self._room = asyncio.Semaphore(MOST_UNANSWERED)
@@ -225,8 +239,8 @@ class _Stream:
         """Hands over what comes, to the end of the stream or of the job. Raises InvalidArgument or TrainerGone."""
         while True:
             await self._room.acquire()
-            message = await anext(messages, None)
-            if message is None:
+            message = None if self._is_over else await _next(messages)
+            if message is None or self._is_over:
                 return
             if message.HasField("batch"):
                 batch = await self.in_thread(self._batch, message.batch)
@@ -242,6 +256,11 @@ class _Stream:
             else:
                 self.wants_end = True
                 return
+
+    def stop(self) -> None:
+        """Takes nothing any more."""
+        self._is_over = True
+        self._room.release()
 
     def has_answered(self, step: int) -> None:
         """Makes room for another batch, if the answer was to one of this stream."""
@@ -261,6 +280,10 @@ class _Stream:
         if spec.padding is not None:
             check_lengths(arrays[0], spec.padding, spec.input_column, "batch.tensors")
         return Batch(*arrays)
+
+
+async def _next(messages: AsyncIterator[pb.TrainOnlineRequest]) -> pb.TrainOnlineRequest | None:
+    return await anext(messages, None)
 
 
 def _network(spec: JobSpec) -> Network:

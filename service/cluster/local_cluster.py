@@ -26,10 +26,7 @@ class LocalCluster:
 
     @contextmanager
     def train(self, order: Order, dataset: Dataset, data: Data, workers: int) -> Iterator[Training]:  # noqa: ARG002
-        arrivals = Arrivals()
-        if order.spec.online is not None:
-            data = Data(arriving=arrivals.batch)
-        training = LocalTraining(order, LocalWorkers(order.task, data, workers, order.spec.precision.dtype), arrivals)
+        training = LocalTraining(order, LocalWorkers(order.task, data, workers, order.spec.precision.dtype))
         try:
             yield training
         finally:
@@ -39,9 +36,11 @@ class LocalCluster:
 class LocalTraining:
     """A session in this process."""
 
-    def __init__(self, order: Order, workers: LocalWorkers, arrivals: Arrivals | None = None) -> None:
+    def __init__(self, order: Order, workers: LocalWorkers) -> None:
         self._workers = workers
-        self.feed = arrivals or Arrivals()
+        self.feed = Arrivals()
+        if order.spec.online is not None:
+            workers.data = Data(arriving=self.feed.batch)
         self._session = Session(order, lambda: workers, self.feed if order.spec.online else None)
 
     def news(self, acknowledged: int, timeout: float) -> News:
