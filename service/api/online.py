@@ -20,7 +20,8 @@ from service.access.principals import require_owner
 from service.data.columns import describe
 from service.data.datasets import Dataset
 from service.errors import Aborted, FailedPrecondition, InvalidArgument, ResourceExhausted, Unavailable
-from service.jobs.job import Failed, Job, Paused, Running
+from service.jobs.events import Failed, Paused, Running
+from service.jobs.job import Job
 from service.jobs.jobs import Jobs
 from service.jobs.spec import JobSpec
 from service.training.arrivals import MOST_UNANSWERED, Answers, Feed, TrainerGone

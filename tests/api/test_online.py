@@ -1,6 +1,7 @@
 """Jobs whose mini-batches a client sends, over gRPC: the laws, and what is refused."""
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from chainrule.v1 import training_job_pb2 as job_pb
 from chainrule.v1 import training_service_pb2 as training_pb
 from chainrule.v1.model_service_pb2 import GetModelRequest
+from service.cluster.local_cluster import LocalCluster
 from tests.api.online import (
     BATCH,
     FINISH,
@@ -23,9 +25,18 @@ from tests.api.online import (
     trained,
     without_durable,
 )
-from tests.api.running import ROWS, SECONDS, Service, X, Y, npz, refusal, refused, serving
+from tests.api.running import FLOWERS, ROWS, SECONDS, Service, X, Y, npz, refusal, refused, serving
 from tests.unit.service.waiting import eventually
 from worker.shards import Shards
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """With room for jobs that a test leaves without a client."""
+    with serving(tmp_path_factory.mktemp("data"), LocalCluster(slots=64), max_dataset_bytes=50_000) as service:
+        service.upload("flowers", FLOWERS)
+        yield service
+
 
 SUCCEEDED = job_pb.TrainingJob.SUCCEEDED
 
@@ -99,9 +110,8 @@ def test_a_client_that_was_lost_goes_on_where_its_job_stands(service: Service) -
 
 def test_it_outlives_the_coordinator(tmp_path: Path) -> None:
     """Steps that no checkpoint had are taken again, from what the client has kept."""
-    with serving(tmp_path / "undisturbed") as service:
+    with serving(tmp_path) as service:
         undisturbed, expected = trained(service, create(service), 12)
-    with serving(tmp_path / "data") as service:
         job = create(service)
         with stream(service, job.name) as sending:
             sending.started()
@@ -113,7 +123,7 @@ def test_it_outlives_the_coordinator(tmp_path: Path) -> None:
             with pytest.raises(grpc.RpcError) as broken:
                 sending.answers(3)
     assert broken.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
-    with serving(tmp_path / "data") as service, stream(service, job.name, after_step=6) as sending:
+    with serving(tmp_path) as service, stream(service, job.name, after_step=6) as sending:
         step = sending.started().step
         assert step >= STEPS
         sending.send(*map(batch, range(step + 1, 13)))
@@ -221,13 +231,28 @@ GOOD_X, GOOD_Y = tensor("x", "FP32", X[:BATCH]), tensor("y", "INT64", Y[:BATCH])
         (2, [GOOD_X, GOOD_X], "batch.tensors[1].name", "is 'x'; the job takes each of these once: 'x', 'y'"),
         (2, [tensor("z", "FP32", X[:BATCH])], "batch.tensors[0].name", "is 'z'; the job takes each of these once"),
         (2, [tensor("x", "float", X[:BATCH])], "batch.tensors[0].datatype", "is 'float'; must be one of FP32, FP64"),
-        (2, [tensor("x", "FP32", X[:9])], "batch.tensors[0].shape", "of 'x' is [9, 4]; must be [8, 4]: batch_size, then"),
+        (
+            2,
+            [tensor("x", "FP32", X[:9])],
+            "batch.tensors[0].shape",
+            "of 'x' is [9, 4]; must be [8, 4]: batch_size, then",
+        ),
         (2, [tensor("x", "FP32", X[:BATCH], shape=[-8, -4])], "batch.tensors[0].shape", "of 'x' is [-8, -4]; must be"),
         (2, [tensor("x", "FP32", X[:7], shape=[8, 4])], "batch.tensors[0].data", "has 112 bytes; FP32 of shape [8, 4]"),
         (2, [tensor("x", "FP32", NAN), GOOD_Y], "batch.tensors", "'x' has 1 elements that are NaN or infinite"),
-        (2, [tensor("x", "FP64", X[:BATCH].astype(np.float64) * 1e300), GOOD_Y], "batch.tensors", "'x' has elements from"),
-        (2, [GOOD_X, tensor("y", "INT64", Y[:BATCH] + 5)], "batch.tensors", "'y': has classes from 5 to 7, but the"),
-        (2, [GOOD_X, tensor("y", "FP64", Y[:BATCH] + 0.5)], "batch.tensors", "'y': softmax cross-entropy needs a column"),
+        (
+            2,
+            [tensor("x", "FP64", X[:BATCH].astype(np.float64) * 1e300), GOOD_Y],
+            "batch.tensors",
+            "'x' has elements from",
+        ),
+        (2, [GOOD_X, tensor("y", "INT64", Y[:BATCH] + 5)], "batch.tensors", "'y': has classes from 6 to 7"),
+        (
+            2,
+            [GOOD_X, tensor("y", "FP64", Y[:BATCH] + 0.5)],
+            "batch.tensors",
+            "'y': softmax cross-entropy needs a column",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
