@@ -104,7 +104,8 @@ class OnlineStreams:
             yield pb.TrainOnlineResponse(started=started)
             network = await self._in_thread(_network, job.spec)
             stream = _Stream(job, network, feed, answers.step, self._in_thread)
-            told = start.after_step if start.HasField("after_step") else answers.step
+            # What is taken again, since no checkpoint had it, is answered again.
+            told = min(start.after_step, answers.step) if start.HasField("after_step") else answers.step
             reading = self._keep(stream.read(messages))
             try:
                 while not (reading.done() and told >= stream.accepted):

@@ -1,9 +1,8 @@
-"""A job that a client sends its mini-batches, with real workers: whatever dies, the client goes on, and the bits stay."""
+"""A job that a client sends its mini-batches, with real workers: whatever dies, it goes on, and the bits stay."""
 
 import os
 import signal
 import socket
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -39,9 +38,9 @@ def train(session: OnlineSession, first: int, last: int) -> list[float]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(client: Client) -> tuple[TrainingJob, list[float]]:
+def undisturbed(coordinator: Coordinator) -> tuple[TrainingJob, list[float]]:
     """The job as it ends if nothing happens, and the loss of every step."""
-    with client.train_online(SPEC) as session:
+    with coordinator.client.train_online(SPEC) as session:
         losses = train(session, 1, STEPS)
         return session.finish(), losses
 
@@ -65,20 +64,21 @@ def test_the_deaths_of_a_worker_and_of_the_trainer_change_no_bit(
 
 
 def test_the_death_of_the_coordinator_changes_no_bit(
-    tmp_path: Path, undisturbed: tuple[TrainingJob, list[float]], until_the_end: ExitStack
+    tmp_path: Path, undisturbed: tuple[TrainingJob, list[float]]
 ) -> None:
-    """The client waits for the next one at the same address, and sends again what no checkpoint had."""
+    """And of all its processes, as when the power fails: the client waits for the next one at the same address."""
     expected, losses = undisturbed
     with socket.create_server(("127.0.0.1", 0)) as free:
         options = ("--local-workers", "2", "--listen", f"127.0.0.1:{free.getsockname()[1]}")
-    # Ray's processes take a minute to end by themselves after a kill, and are looked for later.
-    coordinator = until_the_end.enter_context(running(tmp_path / "data", *options))
-    with coordinator.client.train_online(SPEC) as session:
-        again = train(session, 1, 50)
-        coordinator.program.send(signal.SIGKILL)
-        assert coordinator.program.result() == -signal.SIGKILL
+    with (
+        running(tmp_path / "data", *options) as coordinator,
+        Client(coordinator.grpc) as client,
+        client.train_online(SPEC) as session,
+    ):
+        again = train(session, 1, 55)  # of which a checkpoint has 40
+        coordinator.program.kill_all()
         with running(tmp_path / "data", *options):
-            again += train(session, 51, STEPS)
+            again += train(session, 56, STEPS)
             ended = session.finish()
     assert again == losses
     assert ended.result.parameters_sha256 == expected.result.parameters_sha256
