@@ -62,7 +62,7 @@ class Stream:
         self._call: Any = service.training.TrainOnline(iter(self._sent.get, None), timeout=SECONDS)
 
     def started(self) -> pb.OnlineStarted:
-        response = next(self._call)
+        response = self._next()
         assert response.HasField("started"), response
         return response.started
 
@@ -71,7 +71,7 @@ class Stream:
             self._sent.put(message)
 
     def answer(self) -> pb.OnlineStep:
-        response = next(self._call)
+        response = self._next()
         assert response.HasField("step"), response
         return response.step
 
@@ -80,10 +80,14 @@ class Stream:
 
     def finished(self) -> job_pb.TrainingJob:
         self.send(FINISH)
-        response = next(self._call)
+        response = self._next()
         assert response.HasField("finished"), response
         assert list(self._call) == []
         return response.finished
+
+    def _next(self) -> pb.TrainOnlineResponse:
+        response: pb.TrainOnlineResponse = next(self._call)
+        return response
 
     def end(self) -> None:
         """Closes the client's side, and takes what there is to the end of the other's."""

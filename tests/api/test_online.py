@@ -352,7 +352,8 @@ def test_a_job_that_cannot_be_is_named(shared: Service, changes: dict[str, Any],
 
 def test_a_specification_comes_back_as_it_was_meant(shared: Service) -> None:
     spec = create(shared).spec
-    assert (spec.data.online.input_shape, spec.data.online.steps_per_epoch) == ([4], STEPS)
+    assert list(spec.data.online.input_shape) == [4]
+    assert spec.data.online.steps_per_epoch == STEPS
     assert (spec.data.input_column, spec.data.target_column, spec.data.dataset) == ("x", "y", "")
     assert spec.epochs == 1_000_000
     assert ONLINE["batch_size"] == spec.batch_size

@@ -1,5 +1,6 @@
 """Client.train_online against a coordinator that really serves, and goes away."""
 
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,3 +128,16 @@ def test_one_who_finds_that_somebody_else_sent_stops(client: Client) -> None:
             second.step(**rows(2))
         with pytest.raises(FailedPrecondition, match="has taken 2 steps, and this session sent 1: somebody else"):
             first.step(**rows(2))
+
+
+def test_the_example_of_the_documentation_runs_as_it_stands(client: Client, capsys: pytest.CaptureFixture[str]) -> None:
+    page = Path(__file__).parents[2].joinpath("docs", "online.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(example.replace("127.0.0.1:50051", client.address), {})  # noqa: S102 - our own page
+    printed = capsys.readouterr().out  # the coordinator's log is there, too
+    (answer,) = re.findall(r"^(100) (\S+) (\S+)$", printed, re.MULTILINE)
+    (prediction,) = re.findall(r"^\[\[(\S+)]]$", printed, re.MULTILINE)
+    _, loss, norm = answer
+    assert 0 < float(loss) < 0.3  # of sin, whose mean square is about 0.5
+    assert float(norm) > 0
+    assert abs(float(prediction) - np.sin(0.6)) < 0.4
