@@ -134,6 +134,20 @@ def test_it_outlives_the_coordinator(tmp_path: Path) -> None:
     assert ended.result.parameters_sha256 == undisturbed.result.parameters_sha256
 
 
+def test_it_can_be_ended_where_an_epoch_ended_even_by_another_coordinator(tmp_path: Path) -> None:
+    with serving(tmp_path) as service:
+        job = create(service)
+        with stream(service, job.name) as sending:
+            sending.started()
+            sending.send(*map(batch, range(1, 2 * STEPS + 1)))
+            losses = [answer.loss for answer in sending.answers(2 * STEPS)]
+    with serving(tmp_path) as service, stream(service, job.name) as sending:
+        assert sending.started().step == 2 * STEPS
+        ended = sending.finished()
+        assert (ended.progress.step, ended.result.epoch) == (2 * STEPS, 2)
+        assert ended.result.training_loss == pytest.approx(np.mean(losses[STEPS:]))
+
+
 def test_no_more_is_read_than_may_be_unanswered(gated: Service, cluster: Any) -> None:
     """While its workers compute nothing, a job takes eight batches of a client that sends on and on."""
     job = create(gated)
