@@ -200,7 +200,7 @@ class OnlineStreams:
     def _keep(self, reading: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """A task that reads of a stream, and ends with it.
 
-        It is never cancelled: gRPC writes what it was asked to read into memory that would be free by then.
+        It isn't cancelled: what gRPC was asked to read it goes on reading, and the end of the call is the end of that.
         """
         task = asyncio.create_task(reading)
         self._reading.add(task)
