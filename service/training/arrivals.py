@@ -42,6 +42,10 @@ class TrainerGone(Exception):
     """The trainer has ended, or is lost."""
 
 
+class Silent(Exception):
+    """The job's client has sent nothing for long; the job can go on from its last checkpoint."""
+
+
 class Feed(Protocol):
     """A trainer, as one sees it who sends batches to it. Every method may raise TrainerGone."""
 

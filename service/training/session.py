@@ -17,12 +17,12 @@ import numpy as np
 from service.cluster.workers import Workers, WorkersError
 from service.jobs.events import EpochCompleted, Failed, Progress
 from service.jobs.spec import JobSpec
-from service.training.arrivals import Arrivals, Feed
+from service.training.arrivals import Arrivals, Feed, Silent
 from service.training.checkpoints import Checkpoints
 from service.training.outbox import Outbox, Posted
 from service.training.state import Diverged
 from service.training.timing import Timing
-from service.training.trainer import Policy, Silent, Stopped, Trainer, WorkersLost
+from service.training.trainer import Policy, Stopped, Trainer, WorkersLost
 from worker.arrays import Array
 from worker.task import Computation
 

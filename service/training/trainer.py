@@ -27,7 +27,7 @@ from service.jobs.events import (
 )
 from service.jobs.health import HealthSampled
 from service.jobs.spec import JobSpec, OnDivergence
-from service.training.arrivals import MOST_UNANSWERED, Arrivals, Taken
+from service.training.arrivals import MOST_UNANSWERED, Arrivals, Silent, Taken
 from service.training.checkpoints import Checkpoints
 from service.training.looks import Looks, Stragglers
 from service.training.outbox import Outbox
@@ -58,10 +58,6 @@ STOP_SECONDS = 0.5
 
 class Stopped(Exception):
     """The trainer was told to stop; the job can go on from its last checkpoint."""
-
-
-class Silent(Exception):
-    """The job's client has sent nothing for long; the job can go on from its last checkpoint."""
 
 
 class WorkersLost(Exception):
