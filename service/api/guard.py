@@ -136,7 +136,7 @@ class _Call:
     def answering_once(self, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         @functools.wraps(method)
         async def wrapped(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            outcome = "OK"
+            outcome, peer = "OK", context.peer()
             try:
                 seen = self._seen(request)
                 self._admit(context)
@@ -148,14 +148,14 @@ class _Call:
             else:
                 return response
             finally:
-                self._note(outcome, context)
+                self._note(outcome, peer)
 
         return wrapped
 
     def answering_often(self, method: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
         @functools.wraps(method)
         async def wrapped(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-            outcome = "OK"
+            outcome, peer = "OK", context.peer()
             try:
                 seen = self._seen(request)
                 self._admit(context)
@@ -165,7 +165,7 @@ class _Call:
                 outcome = _outcome(error)
                 raise
             finally:
-                self._note(outcome, context)
+                self._note(outcome, peer)
 
         return wrapped
 
@@ -188,9 +188,10 @@ class _Call:
             self._resource = self._resource or _resource(request)
             yield request
 
-    def _note(self, outcome: str, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    def _note(self, outcome: str, peer: str) -> None:
+        """Of a stream that its client left this may come late: a call that is over must not be asked for its peer."""
         if self._needed > Scope.READ:
-            self._guard.note(self._principal, self._method, self._resource, outcome, context.peer())
+            self._guard.note(self._principal, self._method, self._resource, outcome, peer)
 
 
 def _refusing(handler: Any, error: Unauthenticated, note: Callable[[str, str], None]) -> Any:

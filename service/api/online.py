@@ -66,7 +66,8 @@ class OnlineStreams:
         self._feed = feed
         self._describe = describe_job
         self._silence_seconds = silence_seconds
-        self._open: set[str] = set()
+        self._open: dict[str, object] = {}
+        """By job id, what the stream is known by that sends to it."""
         self._threads = ThreadPoolExecutor(2 * MOST_STREAMS, "online")
         self._reading: set[asyncio.Task[Any]] = set()
 
@@ -77,8 +78,13 @@ class OnlineStreams:
             return ""
         return f"waits for a client to send mini-batches; is paused when none has come for {self._silence_seconds:g} s"
 
-    async def serve(self, messages: AsyncIterator[pb.TrainOnlineRequest]) -> AsyncGenerator[pb.TrainOnlineResponse]:
-        """The answers to what a client sends. Raises what refuses it; Unavailable or Aborted to have it come again."""
+    async def serve(
+        self, messages: AsyncIterator[pb.TrainOnlineRequest], at_end: Callable[[Callable[[object], None]], None]
+    ) -> AsyncGenerator[pb.TrainOnlineResponse]:
+        """The answers to what a client sends. Raises what refuses it; Unavailable or Aborted to have it come again.
+
+        `at_end` has something called when the call is over. A generator that its client left is closed later than that.
+        """
         first_one = self._keep(_next(messages))
         await asyncio.wait([first_one], timeout=FIRST_SECONDS)
         if not first_one.done():
@@ -96,7 +102,8 @@ class OnlineStreams:
             raise ResourceExhausted(
                 f"{MOST_STREAMS} clients send mini-batches, as many as may; try again later", reason="TOO_MANY_STREAMS"
             )
-        self._open.add(job.id)
+        self._open[job.id] = messages
+        at_end(lambda _: self._release(job.id, messages))
         try:
             feed, answers = await self._ready(job)
             job = self._jobs.get(job.id)
@@ -125,7 +132,11 @@ class OnlineStreams:
         except TrainerGone:
             raise await self._why_gone(job.id) from None
         finally:
-            self._open.discard(job.id)
+            self._release(job.id, messages)
+
+    def _release(self, job_id: str, stream: object) -> None:
+        if self._open.get(job_id) is stream:
+            del self._open[job_id]
 
     def _wanted(self, job_id: str, start: pb.OnlineStart) -> Job:
         """The job that a stream is about. Raises what forbids that."""

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import ExitStack, aclosing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 
@@ -94,9 +95,9 @@ class TrainingServicer(stubs.TrainingServiceServicer):
     async def TrainOnline(  # noqa: N802
         self,
         requests: AsyncIterator[online_pb.TrainOnlineRequest],
-        context: object,  # noqa: ARG002
+        context: Any,
     ) -> AsyncIterator[online_pb.TrainOnlineResponse]:
-        async with aclosing(self._online.serve(requests)) as responses:
+        async with aclosing(self._online.serve(requests, context.add_done_callback)) as responses:
             async for response in responses:
                 yield response
 

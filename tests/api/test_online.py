@@ -1,5 +1,6 @@
 """Jobs whose mini-batches a client sends, over gRPC: the laws, and what is refused."""
 
+import gc
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -216,6 +217,24 @@ def test_one_stream_at_a_time(service: Service) -> None:
         first.end()
     with stream(service, job.name) as next_one:
         assert next_one.started().step == 1
+
+
+def test_clients_that_leave_in_the_middle_do_no_harm(shared: Service) -> None:
+    """The call is over before its generator is: what is noted of it then must not ask the call for anything."""
+    job, step, left = create(shared), 0, 0
+    while left < 40:
+        with stream(shared, job.name) as sending:
+            try:
+                step = sending.started().step
+            except grpc.RpcError as error:  # the one before is still being left
+                assert refused(error).reason == "ONLINE_STREAM_OPEN"
+                time.sleep(0.01)
+                continue
+            sending.send(*map(batch, range(step + 1, step + 5)))
+            sending.answer()
+            left += 1
+    gc.collect()
+    eventually(lambda: shared.get(job.name).progress.step > step)
 
 
 def test_a_step_that_diverges_ends_the_job_and_says_so(service: Service) -> None:
