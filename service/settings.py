@@ -93,6 +93,9 @@ class Settings(BaseSettings):
         le=(1 << 31) - 1,
         description="the most a request or a response may have, such as a batch to predict",
     )
+    watch_heartbeat_seconds: float = Field(
+        15.0, gt=0, description="a watch that has nothing to tell for so long says so, which keeps it alive"
+    )
     metrics_retention_seconds: float = Field(3600.0, ge=0, description="how long an ended job stays in the metrics")
     auth_tokens: Path | None = Field(
         None,

@@ -5,6 +5,7 @@ synced at every commit), so that nothing acknowledged is lost.
 """
 
 import errno
+import json
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from service.jobs.events import Event
 from service.jobs.job import Job, advance
 from service.jobs.spec import JobSpec
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SCHEMA = """
 CREATE TABLE jobs (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -29,7 +30,8 @@ CREATE TABLE jobs (
     spec TEXT NOT NULL,
     rows INTEGER NOT NULL,
     created TEXT NOT NULL,
-    created_by TEXT NOT NULL DEFAULT ''
+    created_by TEXT NOT NULL DEFAULT '',
+    labels TEXT NOT NULL DEFAULT '{}'
 ) STRICT;
 CREATE TABLE events (
     job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
@@ -39,9 +41,13 @@ CREATE TABLE events (
     PRIMARY KEY (job, number)
 ) STRICT, WITHOUT ROWID;
 """
-MIGRATIONS = {1: "ALTER TABLE jobs ADD COLUMN created_by TEXT NOT NULL DEFAULT '';"}
+MIGRATIONS = {
+    1: "ALTER TABLE jobs ADD COLUMN created_by TEXT NOT NULL DEFAULT '';",
+    2: "ALTER TABLE jobs ADD COLUMN labels TEXT NOT NULL DEFAULT '{}';",
+}
 """What makes a file of that version one of the next."""
 
+_SELECT = "SELECT id, display_name, spec, rows, created, created_by, labels FROM jobs"
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
 
@@ -93,8 +99,8 @@ class JobStore:
         """Adds a job with its first event."""
         with self._transaction() as execute:
             execute(
-                "INSERT INTO jobs (id, request_id, display_name, spec, rows, created, created_by) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO jobs (id, request_id, display_name, spec, rows, created, created_by, labels) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     job.id,
                     _request_key(request_id, job.created_by),
@@ -103,6 +109,7 @@ class JobStore:
                     job.rows,
                     job.created.isoformat(),
                     job.created_by,
+                    json.dumps(dict(job.labels)),
                 ),
             )
             execute(*_insert(job.id, first))
@@ -127,31 +134,29 @@ class JobStore:
             ).fetchall()
         return [_record(*row) for row in rows]
 
-    def requested(self, request_id: str, created_by: str) -> str | None:
-        """The id of the job that a principal's request made, if it did."""
+    def requested(self, request_id: str, created_by: str) -> Job | None:
+        """The job that a principal's request made, if it did: as it was then, before its first event."""
         key = _request_key(request_id, created_by)
         with self._lock:
-            row = self._connection.execute("SELECT id FROM jobs WHERE request_id = ?", (key,)).fetchone()
-        return row[0] if row else None
+            row = self._connection.execute(f"{_SELECT} WHERE request_id = ?", (key,)).fetchone()
+        return self._job(*row) if row else None
 
     def load(self) -> Iterator[Job]:
         """All jobs, the oldest first, each made by replaying its events."""
         with self._lock:
-            rows = self._connection.execute(
-                "SELECT id, display_name, spec, rows, created, created_by FROM jobs ORDER BY number"
-            ).fetchall()
-        for job_id, display_name, spec, row_count, created, created_by in rows:
-            job = Job(
-                job_id,
-                display_name,
-                self._spec_text.read(spec),
-                row_count,
-                datetime.fromisoformat(created),
-                created_by=created_by,
-            )
-            for record in self.events(job_id, 0, -1):
+            rows = self._connection.execute(f"{_SELECT} ORDER BY number").fetchall()
+        for row in rows:
+            job = self._job(*row)
+            for record in self.events(job.id, 0, -1):
                 job = advance(job, record.event, record.time)
             yield job
+
+    def _job(
+        self, job_id: str, display_name: str, spec: str, rows: int, created: str, created_by: str, labels: str
+    ) -> Job:
+        """A job as it was created."""
+        parsed, time = self._spec_text.read(spec), datetime.fromisoformat(created)
+        return Job(job_id, display_name, parsed, rows, time, created_by=created_by, labels=json.loads(labels))
 
     def _prepare(self, path: Path) -> None:
         """Settings, and the tables if they aren't there."""

@@ -8,10 +8,8 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-
-import numpy as np
 
 from service.cluster.workers import Joined, Lost, TooFewWorkers, Workers
 from service.jobs.events import (
@@ -33,14 +31,13 @@ from service.training.looks import Looks, Stragglers
 from service.training.outbox import Outbox
 from service.training.pace import Pace
 from service.training.standing import is_best, is_last, is_told, judge, why_early
-from service.training.state import ADVICE, Diverged, TrainingState, check_state, no_sums
+from service.training.state import ADVICE, Diverged, TrainingState, check_state, first_state, no_sums, nothing_pending
 from service.training.timing import Throughput, Timing
 from service.training.update import Mean, Update, check_finite, weights_of
-from worker.arrays import Array
+from service.training.wishes import Wishes, known_rates
 from worker.blocks import Block, merge
 from worker.gradient import Gradient, Sums
 from worker.scores import CONFUSION, BinaryConfusion, Confusion, values
-from worker.tables import TableGradient
 from worker.task import Computation
 
 MOST_ATTEMPTS = 10
@@ -88,6 +85,7 @@ class Trainer:
     outbox: Outbox
     stop: threading.Event
     timing: Timing = field(default_factory=Timing)
+    wishes: Wishes = field(default_factory=Wishes)
     arrivals: Arrivals | None = None
     """Where its mini-batches come from, if a client sends them."""
     stopped_early: str = field(default="", init=False)
@@ -107,7 +105,6 @@ class Trainer:
         self._health: HealthSampled | None = None
         self._lost: dict[int, float] = {}
         self._throughput = Throughput()
-        self._pace = Pace(self.spec, self.task.shards.steps_per_epoch)
         self._update = Update(
             network.dense,
             self.workers.params.dtype,
@@ -118,6 +115,8 @@ class Trainer:
             network.segments,
         )
         self._state = self._restored(self.checkpoints.load()) or self._first_state()
+        rates = known_rates(self.wishes.held, self._state.unacknowledged)
+        self._pace = Pace(self.spec, self.task.shards.steps_per_epoch, rates)
         for event in self._state.unacknowledged:
             self.outbox.post(event)
         self.outbox.progress = self._progress
@@ -141,6 +140,7 @@ class Trainer:
             state = self._state
             if self.arrivals is not None and not self._await_batch(self.arrivals):
                 return self._end_epoch()
+            self._heed_wish()
             loss = self._step()
             self.outbox.newest = (state.step, loss)
             if ends_epoch := state.step % steps == 0:
@@ -154,6 +154,16 @@ class Trainer:
                 self._save(tell=stopping)
             if stopping:
                 raise Stopped
+
+    def _heed_wish(self) -> None:
+        """Takes another learning rate from here on, if one was asked for; one that rolls back, at an epoch's start."""
+        step = self._state.step
+        if self._rolls_back and step % self.task.shards.steps_per_epoch:
+            return
+        if change := self.wishes.due(step, self._pace.rates):
+            self._pace = replace(self._pace, rates=(*self._pace.rates, change))
+            self.outbox.post(change)
+            self._save()  # so that nothing is ever made of a change that nobody knows of after a crash
 
     def _progress(self) -> Progress:
         """How far it has come. Called by whoever wants to know, from another thread."""
@@ -232,7 +242,7 @@ class Trainer:
         state = self._state
         mean = self._update.average(blocks, self.spec.shards, state.pending)
         if state.pending:
-            state.pending = self._nothing_pending(state.pending.vector)
+            state.pending = nothing_pending(self.task, state.pending.vector)
         return mean
 
     def _accumulate(self, blocks: Sequence[Block]) -> Mean:
@@ -304,22 +314,8 @@ class Trainer:
         return self._pace.rate(step) * self._state.rate_scale * self._state.plateau_factor
 
     def _first_state(self) -> TrainingState:
-        params = self.workers.params
-        params[...] = self.task.network.initial(self.spec.seed, params.dtype)
-        if self.spec.initial_model:
-            taken = self.checkpoints.load_initial()
-            for slot in self.task.network.slots:
-                if slot.name in taken:
-                    slot.view(params)[...] = taken[slot.name]
-        carried = {name: np.zeros_like(params) for name in self.spec.optimizer.carries}
-        vector = np.zeros(self.task.network.dense, params.dtype)
-        pending = self._nothing_pending(vector) if self.spec.accumulate > 1 else None
-        return TrainingState(0, params, carried, no_sums(self.task.training_scores), pending=pending)
-
-    def _nothing_pending(self, vector: Array) -> Gradient:
-        sizes = (table.slot.parameter.shape[1] for table in self.task.network.tables)
-        tables = tuple(TableGradient(np.empty(0, np.intp), np.empty((0, size), vector.dtype)) for size in sizes)
-        return Gradient(vector, no_sums(self.task.training_scores), tables)
+        initial = self.checkpoints.load_initial() if self.spec.initial_model else {}
+        return first_state(self.spec, self.task, self.workers.params, initial)
 
     def _restored(self, state: TrainingState | None) -> TrainingState | None:
         """A state from a checkpoint, its parameters moved to where the workers read them."""
@@ -336,8 +332,8 @@ class Trainer:
             raise error
         self._state = restored
         self._state.rate_scale = scale
-        rate = self.spec.learning_rate * scale  # before the schedule, so that a later one is always smaller
-        self.outbox.post(RolledBack(diverged, restored.step, rate, str(error)))
+        rate = self._pace.base(restored.step) * scale  # before the schedule
+        self.outbox.post(RolledBack(diverged, restored.step, rate, str(error), scale))
         self._epoch_began = time.monotonic()
         self._save()
 
