@@ -30,6 +30,7 @@ from service.api.datasets import DatasetServicer
 from service.api.guard import Guard
 from service.api.inference import InferenceServicer
 from service.api.models import ModelServicer
+from service.api.online import OnlineStreams
 from service.api.server import SERVICES, AddressTaken, serving
 from service.api.training import TrainingServicer
 from service.api.watching import Watching
@@ -149,7 +150,7 @@ async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dic
         stack.enter_context(threadpoolctl.threadpool_limits(1))
         loaded = LoadedModels(models, network_of, settings.model_cache_bytes)
         predictor = stack.enter_context(closing(Predictor(loaded)))
-        policy = Policy(settings.checkpoint_seconds, settings.worker_wait_seconds)
+        policy = Policy(settings.checkpoint_seconds, settings.worker_wait_seconds, settings.online_wait_seconds)
         runner = Runner(jobs, datasets, models, cluster, policy, directory / "checkpoints", layers_json, origin)
 
         def capacity() -> int:
@@ -174,9 +175,12 @@ async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dic
         except OSError as error:
             raise Refused(f"can't listen at {settings.metrics_listen} for metrics: {error.strerror}") from error
 
-        watching = Watching(jobs, scheduler.reason, settings.watch_heartbeat_seconds)
+        watching = Watching(
+            jobs, lambda job_id: scheduler.reason(job_id) or online.waiting(job_id), settings.watch_heartbeat_seconds
+        )
+        online = OnlineStreams(jobs, runner.feed, watching.describe, settings.online_wait_seconds)
         promotion = Promotion(models, jobs, directory / "checkpoints", model_network)
-        training = TrainingServicer(jobs, preparing, transfer, cluster.room, watching, promotion)
+        training = TrainingServicer(jobs, preparing, transfer, cluster.room, watching, promotion, online)
         dataset_servicer = DatasetServicer(datasets, uploads, imports, jobs)
         most_bytes = settings.max_message_bytes
         inference = InferenceServicer(predictor, aliases, most_bytes)

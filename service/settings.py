@@ -78,6 +78,9 @@ class Settings(BaseSettings):
     worker_wait_seconds: float = Field(
         120.0, gt=0, description="how long a job without any worker waits for one to come back"
     )
+    online_wait_seconds: float = Field(
+        120.0, gt=0, description="a job whose mini-batches come from a client is paused when none has come for so long"
+    )
     worker_join_seconds: float = Field(30.0, gt=0, description="a worker that takes longer to join a job is replaced")
     worker_answer_seconds: float = Field(300.0, gt=0, description="a worker that takes longer over a step is replaced")
     trainer_answer_seconds: float = Field(60.0, gt=0, description="a trainer that is silent for longer is replaced")

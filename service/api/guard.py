@@ -32,6 +32,7 @@ NEEDED: dict[str, Scope | None] = {
     f"{_TRAINING}/ResumeTrainingJob": Scope.TRAIN,
     f"{_TRAINING}/DeleteTrainingJob": Scope.TRAIN,
     f"{_TRAINING}/WatchTrainingJob": Scope.READ,
+    f"{_TRAINING}/TrainOnline": Scope.TRAIN,
     f"{_DATASETS}/UploadDataset": Scope.TRAIN,
     f"{_DATASETS}/QueryUpload": Scope.READ,
     f"{_DATASETS}/ImportDataset": Scope.TRAIN,
@@ -138,7 +139,7 @@ class _Call:
     def answering_once(self, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         @functools.wraps(method)
         async def wrapped(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            outcome = "OK"
+            outcome, peer = "OK", context.peer()
             try:
                 seen = self._seen(request)
                 self._admit(context)
@@ -150,14 +151,14 @@ class _Call:
             else:
                 return response
             finally:
-                self._note(outcome, context)
+                self._note(outcome, peer)
 
         return wrapped
 
     def answering_often(self, method: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
         @functools.wraps(method)
         async def wrapped(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-            outcome = "OK"
+            outcome, peer = "OK", context.peer()
             try:
                 seen = self._seen(request)
                 self._admit(context)
@@ -167,7 +168,7 @@ class _Call:
                 outcome = _outcome(error)
                 raise
             finally:
-                self._note(outcome, context)
+                self._note(outcome, peer)
 
         return wrapped
 
@@ -190,9 +191,10 @@ class _Call:
             self._resource = self._resource or _resource(request)
             yield request
 
-    def _note(self, outcome: str, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    def _note(self, outcome: str, peer: str) -> None:
+        """Of a stream that its client left this may come late: a call that is over must not be asked for its peer."""
         if self._needed > Scope.READ:
-            self._guard.note(self._principal, self._method, self._resource, outcome, context.peer())
+            self._guard.note(self._principal, self._method, self._resource, outcome, peer)
 
 
 def _refusing(handler: Any, error: Unauthenticated, note: Callable[[str, str], None]) -> Any:
@@ -218,8 +220,8 @@ def _resource(message: Any) -> str:
     """The name of what a request or a response is about, "" if it doesn't say."""
     if isinstance(message, ServiceError):  # bytes that were no message
         return ""
-    # An update names its job within.
-    header = getattr(message, "header", getattr(message, "training_job", message))
+    # An update names its job within, a stream of mini-batches in its start.
+    header = getattr(message, "header", getattr(message, "training_job", getattr(message, "start", message)))
     # An alias first: the request to set one also names a model.
     for field, prefix in (("alias", "models/@"), ("name", ""), ("dataset_id", "datasets/"), ("model_id", "models/")):
         if value := getattr(header, field, ""):

@@ -22,6 +22,7 @@ from safetensors.numpy import load, save
 
 from service.files import sync_directory, write_atomically
 from service.jobs.events import EpochCompleted, reported_events
+from service.training.arrivals import Taken
 from service.training.state import TrainingState
 from service.training.stopping import Streak
 from worker.arrays import Array
@@ -148,6 +149,8 @@ def _written(state: TrainingState) -> bytes:
         "streak": json.dumps(asdict(state.streak)),
         "plateau": json.dumps(asdict(state.plateau)),
         "plateau_factor": repr(state.plateau_factor),
+        "taken": json.dumps(list(map(asdict, state.taken))),
+        "last_epoch": reported_events.dump_json((state.last_epoch,) if state.last_epoch else ()).decode(),
     }
     if state.pending:
         tensors["pending"] = state.pending.vector
@@ -177,7 +180,7 @@ def _read(path: Path) -> TrainingState:
         numbers = range(sum(name.endswith(".rows") for name in tensors if name.startswith("pending.")))
         tables = (TableGradient(*(tensors.pop(f"pending.{n}.{part}") for part in ("rows", "values"))) for n in numbers)
         pending = Gradient(tensors.pop("pending"), _sums(metadata["pending"]), tuple(tables))
-    (best_epoch,) = reported_events.validate_json(metadata["best_epoch"]) or (None,)
+    best_epoch, last_epoch = (_epoch(metadata.get(name, "[]")) for name in ("best_epoch", "last_epoch"))
     return TrainingState(
         step=int(metadata["step"]),
         params=params,
@@ -186,12 +189,18 @@ def _read(path: Path) -> TrainingState:
         rate_scale=float(metadata["rate_scale"]),
         best_loss=float(metadata["best_loss"]),
         unacknowledged=reported_events.validate_json(metadata["unacknowledged"]),
-        best_epoch=best_epoch if isinstance(best_epoch, EpochCompleted) else None,
+        best_epoch=best_epoch,
         streak=Streak(**json.loads(metadata["streak"])),
         plateau=Streak(**json.loads(metadata["plateau"])),
         plateau_factor=float(metadata["plateau_factor"]),
         pending=pending,
+        taken=tuple(Taken(**each) for each in json.loads(metadata.get("taken", "[]"))),
+        last_epoch=last_epoch,
     )
+
+
+def _epoch(text: str) -> EpochCompleted | None:
+    return next((event for event in reported_events.validate_json(text) if isinstance(event, EpochCompleted)), None)
 
 
 def _sums(text: str) -> Sums:

@@ -12,13 +12,14 @@ import structlog
 from service.cluster.cluster import Cluster
 from service.data.datasets import Dataset, Datasets, read_column
 from service.errors import ServiceError
-from service.jobs.events import Failed, Queued, Starting, State, StateChanged, Succeeded
+from service.jobs.events import Failed, Paused, Queued, Starting, State, StateChanged, Succeeded
 from service.jobs.job import Job
 from service.jobs.jobs import Jobs
 from service.jobs.scheduler import Share
 from service.jobs.spec import JobSpec
 from service.models.blueprint import Blueprint
 from service.models.registry import Models, Origin
+from service.training.arrivals import Feed
 from service.training.preparing import FOLDER, read_prepared
 from service.training.promotion import with_rates
 from service.training.session import (
@@ -26,6 +27,7 @@ from service.training.session import (
     Broken,
     Gone,
     Halted,
+    Idle,
     News,
     Order,
     Outcome,
@@ -90,6 +92,11 @@ class Runner:
         for job_id in list(self._trainings):
             self._heed(job_id)
 
+    def feed(self, job_id: str) -> Feed | None:
+        """Where mini-batches for a job go; None while it has no trainer."""
+        training = self._trainings.get(job_id)
+        return training.feed if training else None
+
     def run(self, job_id: str, share: Share) -> None:
         """Trains a queued job. Returns when it has ended or was paused, or after `stop`."""
         try:
@@ -136,6 +143,8 @@ class Runner:
                     return failed
                 case Halted():
                     return Queued(self._why_halted())
+                case Idle(reason):  # unless it was paused, and perhaps resumed, at this very moment
+                    return Paused(reason) if self._jobs.get(job.id).is_at_work else Queued()
                 case Gone(reason):
                     return self._again(job.id, reason)
                 case failed:
