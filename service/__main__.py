@@ -1,17 +1,14 @@
 """The composition root: makes every part, gives each what it needs, and ends them in order."""
 
 import asyncio
-import fcntl
 import json
 import logging
 import os
-import secrets
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing, contextmanager
-from pathlib import Path
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
 from typing import TextIO
 
 import structlog
@@ -40,7 +37,8 @@ from service.cluster.ray_workers import Patience
 from service.data.datasets import Datasets, Quota
 from service.data.importing import Imports
 from service.data.uploads import Keeping, Uploads
-from service.files import allow_files, write_atomically
+from service.directory import DirectoryUnusable, check_whole, instance, locked
+from service.files import allow_files
 from service.jobs.jobs import Jobs
 from service.jobs.scheduler import Scheduler
 from service.jobs.store import JobStore, StoreError
@@ -87,12 +85,13 @@ def main() -> None:
         _configure_log()
         allow_files(MOST_FILES)
         with ExitStack() as stack:
-            stack.enter_context(_lock(settings.data_dir))
+            stack.enter_context(locked(settings.data_dir))
+            check_whole(settings.data_dir)
             # Before any gRPC object exists, and before signal handlers: Ray sets up both in its own way.
             address = settings.ray_address or os.environ.get("RAY_ADDRESS")
             if settings.ray_listen:
                 address = stack.enter_context(head(*host_and_port(settings.ray_listen), settings.local_workers))
-            prefix = f"chainrule-{_instance(settings.data_dir)}-"
+            prefix = f"chainrule-{instance(settings.data_dir)}-"
             patience = Patience(
                 answer_seconds=settings.worker_answer_seconds,
                 join_seconds=settings.worker_join_seconds,
@@ -106,7 +105,7 @@ def main() -> None:
             prefix = f"--{option}: " if option else ""
             sys.stderr.write(f"{prefix}{problem['msg'].removeprefix('Value error, ')}\n")
         sys.exit(2)
-    except (Refused, ClusterError, AddressTaken, StoreError) as error:
+    except (Refused, DirectoryUnusable, ClusterError, AddressTaken, StoreError) as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)
 
@@ -264,35 +263,6 @@ def _data(settings: Settings) -> tuple[Datasets, Uploads, Imports]:
         return datasets, Uploads(directory / "uploads", keeping), Imports(settings.import_root, most_bytes)
     except ValueError as error:
         raise Refused(str(error)) from error
-
-
-@contextmanager
-def _lock(directory: Path) -> Iterator[None]:
-    """Makes the data directory, and keeps any other coordinator out of it."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file = (directory / "lock").open("a+")
-    except OSError as error:
-        raise Refused(
-            f"can't use the data directory {directory}: {error.strerror}; name another by --data-dir"
-        ) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Refused(
-                f"the data directory {directory} is in use by another coordinator; "
-                "talk to that one by --server, or choose another directory by --data-dir"
-            ) from None
-        yield
-
-
-def _instance(directory: Path) -> str:
-    """A random name for this data directory, which tells its shared memory from that of others."""
-    path = directory / "instance"
-    if not path.exists():
-        write_atomically(path, secrets.token_hex(8).encode())
-    return path.read_text()
 
 
 def _stop_event(until_stdin_closes: bool) -> asyncio.Event:

@@ -10,6 +10,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.access.exposure import exposed
 
+DATA_DIR = user_data_path("chainrule")
+"""Where data is kept unless something else is said."""
+
 
 def host_and_port(address: str) -> tuple[str, int]:
     """The parts of HOST:PORT. Raises ValueError, saying what would be right."""
@@ -45,7 +48,7 @@ class Settings(BaseSettings):
         None,
         description="HOST:PORT for a web page with the jobs, live; port 0 takes a free one. By default there is none",
     )
-    data_dir: Path = Field(user_data_path("chainrule"), description="directory for jobs, datasets and models")
+    data_dir: Path = Field(DATA_DIR, description="directory for jobs, datasets and models")
     ray_address: str | None = Field(
         None, description="a Ray cluster to join (also from RAY_ADDRESS); by default one is started here"
     )

@@ -110,6 +110,22 @@ def parameters_sha256(params: Array) -> str:
     return hashlib.sha256(np.ascontiguousarray(params, params.dtype.newbyteorder("<")).tobytes()).hexdigest()
 
 
+def read_model(directory: Path) -> Model:
+    """The description of the model in a directory. Raises FileNotFoundError."""
+    values: dict[str, Any] = json.loads((directory / DESCRIPTION).read_text())
+    origin, windows = values.get("origin"), values.get("windows")
+    return Model(
+        **{
+            **values,
+            "input_shape": tuple(values["input_shape"]),
+            "created": datetime.fromisoformat(values["created"]),
+            "origin": Origin(**origin) if origin else None,
+            "classes": tuple(values.get("classes", ())),
+            "windows": Windows(**windows) if windows else None,
+        }
+    )
+
+
 class Models:
     """Models below one directory."""
 
@@ -135,22 +151,9 @@ class Models:
     def get(self, model_id: str) -> Model:
         """A model's description. Raises NotFound."""
         try:
-            values: dict[str, Any] = json.loads((self._root / model_id / DESCRIPTION).read_text())
+            return read_model(self._root / model_id)
         except FileNotFoundError:
             raise NotFound(f"models/{model_id}") from None
-        shape, created = tuple(values["input_shape"]), datetime.fromisoformat(values["created"])
-        origin = Origin(**values["origin"]) if values.get("origin") else None
-        classes, windows = tuple(values.get("classes", ())), values.get("windows")
-        return Model(
-            **{
-                **values,
-                "input_shape": shape,
-                "created": created,
-                "origin": origin,
-                "classes": classes,
-                "windows": Windows(**windows) if windows else None,
-            }
-        )
 
     def stamp(self, model_id: str) -> Stamp:
         """Changes when a model is deleted and another gets its id, and never else. Raises NotFound."""
