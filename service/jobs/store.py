@@ -144,10 +144,14 @@ class JobStore:
 
     def problems(self) -> Iterator[str]:
         """What is wrong with the file, a sentence each: its pages, its references, jobs that can't be replayed."""
-        with self._lock:
-            found = self._connection.execute("PRAGMA integrity_check(20)").fetchall()
-            orphans = self._connection.execute("PRAGMA foreign_key_check").fetchall()
-            rows = self._connection.execute(f"SELECT {_COLUMNS} FROM jobs ORDER BY number").fetchall()  # noqa: S608
+        try:
+            with self._lock:
+                found = self._connection.execute("PRAGMA integrity_check(20)").fetchall()
+                orphans = self._connection.execute("PRAGMA foreign_key_check").fetchall()
+                rows = self._connection.execute(f"SELECT {_COLUMNS} FROM jobs ORDER BY number").fetchall()  # noqa: S608
+        except sqlite3.Error as error:  # too damaged for SQLite to go on
+            yield str(error)
+            return
         yield from (text for (text,) in found if text != "ok")
         yield from (f"a row of the table {table} belongs to no row of {parent}" for table, _, parent, _ in orphans)
         for row in rows:

@@ -21,6 +21,12 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
+def without_progress(job: job_pb.TrainingJob) -> job_pb.TrainingJob:
+    """What is durable of a job."""
+    job.ClearField("progress")
+    return job
+
+
 def test_a_job_goes_on_from_backups_made_while_it_ran(data: Path, tmp_path: Path) -> None:
     places = [tmp_path / f"backup-{number}" for number in range(3)]
     with serving(data, checkpoint_seconds=0.0) as service:
@@ -29,14 +35,12 @@ def test_a_job_goes_on_from_backups_made_while_it_ran(data: Path, tmp_path: Path
         service.models.SetModelAlias(
             models_pb.SetModelAliasRequest(alias="production", name=f"models/{first.name[5:]}"), timeout=SECONDS
         )
-        job = service.create(epochs=120, early_stopping__patience=200, validation_fraction=0.25)
-        shown = []
+        job = service.create(epochs=120, early_stopping__patience=200, data__validation_fraction=0.25)
         for place in places:
             back_up(data, place)
-            shown.append(service.get(job.name))
         undisturbed = service.end(job.name)
     assert undisturbed.state == job_pb.TrainingJob.SUCCEEDED
-    for place, then in zip(places, shown, strict=True):
+    for place in places:
         findings = verify(place)
         assert not findings.problems
         assert findings.counted["jobs"] == 2
@@ -44,13 +48,12 @@ def test_a_job_goes_on_from_backups_made_while_it_ran(data: Path, tmp_path: Path
         with serving(tmp_path / place.name.replace("backup", "again"), checkpoint_seconds=0.0) as service:
             ended = service.end(job.name)
             numbers = [event.number for event in service.events(job.name)]
-            assert service.get(first.name) == first
+            assert without_progress(service.get(first.name)) == without_progress(first)
             found = service.models.GetModel(models_pb.GetModelRequest(name=f"models/{first.name[5:]}"), timeout=SECONDS)
         assert ended.result.parameters_sha256 == undisturbed.result.parameters_sha256
         assert numbers == list(range(1, ended.last_event + 1))
         assert list(found.aliases) == ["production"]
         assert not verify(tmp_path / place.name.replace("backup", "again")).problems
-        assert then.name == job.name
 
 
 def test_backups_while_everything_is_made_and_deleted(data: Path, tmp_path: Path) -> None:

@@ -41,12 +41,12 @@ def data(tmp_path: Path) -> Path:
     file = tmp_path / "file.npz"
     np.savez(file, x=np.arange(2000.0), y=np.arange(2000))
     Datasets(directory / "datasets", 1 << 20).add(job().spec.dataset, Content.of(file), file)
-    network = Network((4,), (Dense(3),))
+    network = Network((Dense(3),), (4,))
     params = np.zeros(network.size, np.float32)
     Models(directory / "models").add("made", network, "[]", params, (None, None, {}), datetime.now(UTC))
     Checkpoints(directory / "checkpoints" / job().id).save_initial({"weight": params})
     (directory / "aliases.json").write_text('{"production": "made"}')
-    (directory / "audit.log").write_text("{}\n")
+    (directory / "audit.log").write_text("{}\n" * 30_000)
     (directory / "instance").write_text("0123456789abcdef")
     return directory
 
@@ -63,7 +63,8 @@ def test_what_comes_back_is_what_there_was(data: Path, tmp_path: Path) -> None:
     restore(tmp_path / "backup", tmp_path / "again")
     before, after = files(data), files(tmp_path / "again")
     # Another directory is another instance: of shared memory, each has its own.
-    assert before.keys() - after.keys() == {"instance"}
+    left = {name for name in before.keys() - after.keys() if not name.startswith("jobs.sqlite-")}
+    assert left == {"instance"}
     assert after.keys() - before.keys() == {"lock"}
     assert {name for name in after if name in before and before[name] != after[name]} <= {"jobs.sqlite"}
     with closing(JobStore(tmp_path / "again" / "jobs.sqlite", spec_text())) as store:
@@ -169,11 +170,11 @@ def test_a_link_in_a_backup_is_not_followed(data: Path, tmp_path: Path) -> None:
 
 
 def test_on_a_full_disk_nothing_is_left(data: Path, tmp_path: Path) -> None:
-    with largest_file(2_000), pytest.raises(OSError, match="File too large"):
+    with largest_file(60_000), pytest.raises(OSError, match="File too large"):
         back_up(data, tmp_path / "backup")
     assert {path.name for path in tmp_path.iterdir()} == {"data", "file.npz"}
     back_up(data, tmp_path / "backup")
-    with largest_file(2_000), pytest.raises(OSError, match="File too large"):
+    with largest_file(60_000), pytest.raises(OSError, match="File too large"):
         restore(tmp_path / "backup", tmp_path / "again")
     assert {path.name for path in (tmp_path / "again").iterdir()} == {"lock"}
     restore(tmp_path / "backup", tmp_path / "again")
