@@ -17,8 +17,8 @@ from tempfile import TemporaryDirectory
 from service.api.calls import Calls
 from service.api.server import SERVICES
 from service.data.datasets import Datasets
+from service.jobs.events import EpochCompleted, Progress, Running, Starting, StateChanged
 from service.jobs.health import HealthSampled, LayerHealth
-from service.jobs.job import EpochCompleted, Progress, Running, Starting, StateChanged
 from service.jobs.jobs import Jobs
 from service.jobs.scheduler import Scheduler
 from service.jobs.spec import JobSpec

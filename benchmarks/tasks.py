@@ -1,5 +1,6 @@
 """The measured networks as Chainrule's own tasks, and tasks that compute nothing."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,6 +58,9 @@ class NoArithmetic(Task):
         seen = np.zeros(health.size(self.network)) if look else None
         sums = Sums(0.0, {"accuracy": np.zeros(2)}, 1, 1, seen)
         return Gradient(np.zeros_like(params) if out is None else out, sums)
+
+    def foresee(self, data: Data, dtype: np.dtype[np.floating], step: int, shards: Iterable[int]) -> None:
+        """Nothing is read."""
 
 
 def no_arithmetic(parameters: int, shards: int) -> NoArithmetic:

@@ -7,6 +7,7 @@ order, so the bits are those of `tree_sum` over all shards.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from worker.gradient import Gradient
 
@@ -23,12 +24,22 @@ class Block:
     total: Gradient
 
 
-def merges(blocks: Iterable[tuple[int, int]], shards: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+def merges(
+    blocks: Iterable[tuple[int, int]], shards: int
+) -> tuple[Sequence[tuple[int, int]], Sequence[tuple[int, int]]]:
     """How far some blocks, given as (first, width), add up among themselves.
 
     Returns the additions in order, each as (first of the left, first of the right), with the sum taking the left one's
     place; and the blocks that remain.
     """
+    return _merges(tuple(blocks), shards)
+
+
+@lru_cache(maxsize=1024)
+def _merges(
+    blocks: tuple[tuple[int, int], ...], shards: int
+) -> tuple[Sequence[tuple[int, int]], Sequence[tuple[int, int]]]:
+    """Cached, since every step asks for the same."""
     present = dict(blocks)
     additions: list[tuple[int, int]] = []
     width = 1

@@ -10,6 +10,7 @@ one order until that is finished or its worker is known to be dead, so that a la
 import fcntl
 import os
 import struct
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 
@@ -36,6 +37,9 @@ from worker.segment import (
 )
 from worker.task import Computation, Data
 
+WATCH_SECONDS = 0.0005
+"""How long a worker looks for its next order before it goes to sleep, if the one before came as soon as that."""
+
 PATIENCE_SECONDS = 0.5
 """How often a worker without an order looks whether it is still wanted."""
 
@@ -47,15 +51,31 @@ def serve(segment: Segment, seat: int, task: Computation, data: Data, unwanted: 
     task.network.keep_views(segment.vectors)
     with closing(go), closing(done), _alive(segment, seat):
         finished = mailbox[FINISHED]
+        ready, waited = time.perf_counter(), 0.0
         while not unwanted():
+            if waited < WATCH_SECONDS:
+                _watch(mailbox, finished, ready + WATCH_SECONDS)
             if not wait(go, PATIENCE_SECONDS) or mailbox[ORDER] == finished:
                 continue
+            waited = time.perf_counter() - ready
             finished = mailbox[ORDER]
             if mailbox[KIND] == Kind.LEAVE:
                 return
-            _carry_out(segment, mailbox, task, data)
+            kind, step, shards = _carry_out(segment, mailbox, task, data)
             mailbox[FINISHED] = finished
-            done.release()
+            done.release()  # from here on the mailbox is the next order's
+            if kind != Kind.EVALUATE:
+                task.foresee(data, segment.params.dtype, step + 1, shards)
+            ready = time.perf_counter()
+
+
+def _watch(mailbox: memoryview, finished: int, until: float) -> None:
+    """Looks out for the next order until some time, and lets whoever has something to do go first.
+
+    Of a small network the next order comes sooner than a processor wakes from its sleep.
+    """
+    while mailbox[ORDER] == finished and time.perf_counter() < until:
+        os.sched_yield()
 
 
 @contextmanager
@@ -75,7 +95,8 @@ def _alive(segment: Segment, seat: int) -> Iterator[None]:
         shared.close_fd()
 
 
-def _carry_out(segment: Segment, mailbox: memoryview, task: Computation, data: Data) -> None:
+def _carry_out(segment: Segment, mailbox: memoryview, task: Computation, data: Data) -> tuple[Kind, int, list[int]]:
+    """Returns what was ordered: of what kind, for which step, and which shards."""
     kind, step, count = Kind(mailbox[KIND]), mailbox[STEP], mailbox[COUNT]
     words = mailbox[MAILBOX : MAILBOX + 2 * count].tolist()
     slots = dict(zip(words[::2], words[1::2], strict=True))
@@ -85,6 +106,7 @@ def _carry_out(segment: Segment, mailbox: memoryview, task: Computation, data: D
     for block in blocks:
         segment.write_tables(_slots_of(block.first, block.width, slots), block.total.tables)
         segment.write_sums(slots[block.first], kind, block.total.sums)
+    return kind, step, list(slots)
 
 
 _NOTHING = np.empty(0, np.float32)

@@ -6,7 +6,7 @@ baseline (Williams 1992; Sutton and Barto 2018, section 13.4): what led to more 
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
@@ -152,6 +152,9 @@ class PolicyTask:
         health = seen.sums if seen else None
         sums = Sums(judged.loss + penalty, _scores(episodes), len(episodes), judged.weight, health)
         return Gradient(vector, sums, tables, turned)
+
+    def foresee(self, data: Data, dtype: np.dtype[np.floating], step: int, shards: Iterable[int]) -> None:
+        """Nothing: episodes follow from the parameters."""
 
     def evaluate(self, data: Data, params: Array, shard: int) -> Sums:  # noqa: ARG002 - there are no rows
         """How one shard's held-out episodes go, each time with the action that seems best."""

@@ -7,6 +7,7 @@ these parameters on its held-out rows. Both answers are pure, so anyone may comp
 import functools
 import math
 import operator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -63,6 +64,9 @@ class Computation(Protocol):
         With a `look`, its sums tell how the layers fared: see worker.health.
         """
 
+    def foresee(self, data: "Data", dtype: np.dtype[np.floating], step: int, shards: Iterable[int]) -> None:
+        """Gets at hand what some shards of a step will need of the data, while its parameters are still made."""
+
     def evaluate(self, data: "Data", params: Array, shard: int) -> Sums:
         """Loss and scores of one shard of what is held out."""
 
@@ -101,8 +105,13 @@ class Task:
         look: bool = False,
     ) -> Gradient:
         """The gradient of one shard of one step, its vector written into `out` (dense,) if that is given."""
-        batch = data.take(self.shards.training(step, shard), params.dtype)
+        batch = data.ahead.pop((step, shard), None) or self._batch(data, params.dtype, step, shard)
         return gradient(self.network, self.loss, params, batch, Draw(self.shards.seed, step, shard), out, look=look)
+
+    def foresee(self, data: "Data", dtype: np.dtype[np.floating], step: int, shards: Iterable[int]) -> None:
+        """Takes the rows of some shards of a step to come."""
+        data.ahead.clear()  # whatever was foreseen and then given to another worker
+        data.ahead.update({(step, shard): self._batch(data, dtype, step, shard) for shard in shards})
 
     def evaluate(self, data: "Data", params: Array, shard: int) -> Sums:
         """Loss and scores of one shard of the held-out rows."""
@@ -112,6 +121,9 @@ class Task:
         # Without rows one empty part gives the zeros. One after the other, since the sums of scores may be large.
         terms = (evaluate(self.network, self.loss, params, data.take(part, params.dtype)) for part in parts or [rows])
         return functools.reduce(operator.add, terms)
+
+    def _batch(self, data: "Data", dtype: np.dtype[np.floating], step: int, shard: int) -> Batch:
+        return data.take(self.shards.training(step, shard), dtype)
 
 
 def rows_at_once(network: Network) -> int:
@@ -140,6 +152,8 @@ class Data:
     """(rows, ...)"""
     weights: Column | None = None
     """(rows,)"""
+    ahead: dict[tuple[int, int], Batch] = field(default_factory=dict, init=False, compare=False)
+    """Rows that were taken before they were needed, by step and shard."""
 
     def take(self, rows: Rows, dtype: np.dtype[np.floating]) -> Batch:
         """Copies some rows: targets as they are, since only the loss knows what they mean, all else as `dtype`."""

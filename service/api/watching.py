@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator, Callable
 from chainrule.v1 import training_job_pb2 as job_pb
 from chainrule.v1 import training_service_pb2 as pb
 from service.errors import InvalidArgument, Unavailable
-from service.jobs.job import Job, Queued
+from service.jobs.events import Queued
+from service.jobs.job import Job
 from service.jobs.jobs import Jobs
 from service.wire.job import event_message, job_message, progress_message
 

@@ -27,7 +27,7 @@ from service.cluster.cluster import ClusterError, Room
 from service.cluster.pulse import Pulse
 from service.cluster.ray_workers import Patience
 from service.data.datasets import Dataset
-from service.jobs.job import Progress
+from service.jobs.events import Progress
 from service.training.session import Gone, News, Order, Training
 from service.training.timing import Timing
 from worker import actor as worker_actor

@@ -75,10 +75,15 @@ class RayWorkers:
         self._fewest = bounds[0]
         self._patience = patience
         self._everything = frozenset(range(task.shards.shards))
+        self._in_order: Sequence[int] = range(task.shards.shards)
         self._members: dict[int, Member] = {}
         self._left: dict[int, Member] = {}
         """Who was let go, by the number that is free once nothing of its process reaches into its seat."""
         self._lent: dict[int, Any] = {}
+        self._settled: dict[int, Any] | None = None
+        """What is lent, once all of it has joined and everyone else has left. Then there is nobody to admit."""
+        self._plan: list[tuple[Member, dict[int, int]]] | None = None
+        """Who gets which shards with which slots, as long as that is so and all share memory: the same every step."""
         self._lock = threading.Lock()
         self._under_way: list[Work] = []
         self._changes: list[Change] = []
@@ -151,13 +156,11 @@ class RayWorkers:
         self._call += 1
         self._answered.clear()
         began = time.monotonic()
-        taken_in = 0.0
         results: list[Block] = []
         covered: set[int] = set()
-        while covered != self._everything:
-            given = Counter(shard for work in self._under_way if work.call == self._call for shard in work.shards)
-            wanted = 2 if self._is_slow(kind, time.monotonic() - began) else 1
-            if missing := [shard for shard in sorted(self._everything - covered) if given[shard] < wanted]:
+        missing = self._in_order
+        while True:
+            if missing:
                 before = time.perf_counter()
                 self._give(kind, step, missing)
                 self._spent.split += time.perf_counter() - before
@@ -167,16 +170,26 @@ class RayWorkers:
                 if work.call == self._call and not work.shards & covered:
                     results += blocks
                     covered |= work.shards
-            if covered != self._everything:
-                self._admit()
-                if self.ready() == 0:
-                    raise TooFewWorkers
+            if covered == self._everything:
+                break
+            self._admit()
+            if self.ready() == 0:
+                raise TooFewWorkers
+            times = Counter(shard for work in self._under_way if work.call == self._call for shard in work.shards)
+            wanted = 2 if self._is_slow(kind, time.monotonic() - began) else 1
+            missing = [shard for shard in self._in_order if shard not in covered and times[shard] < wanted]
         self._learn(kind, time.monotonic() - began)
         self._spent.gather += time.perf_counter() - taken_in
         return results
 
     def _give(self, kind: Kind, step: int, shards: Sequence[int]) -> None:
         """Shares out some shards among the idle members: neighbours to the same one, since they add up there."""
+        at_first = shards is self._in_order and not self._under_way
+        if at_first and self._plan:
+            for member, slots in self._plan:
+                self._order(member, kind, step, slots)
+            return
+        plan: list[tuple[Member, dict[int, int]]] = []
         busy = {member.number for work in self._under_way for member in work.waits_for()}
         idle = [member for member in self._members.values() if member.membership and member.number not in busy]
         idle.sort(key=lambda member: (not member.is_shared, member.node, member.number))
@@ -187,10 +200,9 @@ class RayWorkers:
             if not part:
                 continue
             if member.is_shared:
-                if slots := self._free_slots(len(part)):
-                    member.order(kind, step, dict(zip(part, slots, strict=True)))
-                    self._spent.bytes += self._params.nbytes
-                    self._under_way.append(Work(self._call, frozenset(part), (member,), frozenset(slots)))
+                if free := self._free_slots(len(part)):
+                    plan.append((member, dict(zip(part, free, strict=True))))
+                    self._order(member, kind, step, plan[-1][1])
             else:
                 params = ray.put(self._params) if params is None else params
                 self._spent.bytes += self._params.nbytes
@@ -203,6 +215,14 @@ class RayWorkers:
             everything = frozenset(shard for part in parts for shard in part)
             future = members[0].watched(answer)
             self._under_way.append(Work(self._call, everything, members, answer=future, parts=refs))
+        if at_first and self._settled is not None and sum(len(slots) for _, slots in plan) == len(shards):
+            self._plan = plan
+
+    def _order(self, member: Member, kind: Kind, step: int, slots: dict[int, int]) -> None:
+        """Gives a member shards, each with a slot, through shared memory."""
+        member.order(kind, step, slots)
+        self._spent.bytes += self._params.nbytes
+        self._under_way.append(Work(self._call, frozenset(slots), (member,), frozenset(slots.values())))
 
     def _free_slots(self, count: int) -> list[int]:
         """Slots that nobody may write into, and whose content nobody needs; none if there are not enough."""
@@ -231,6 +251,7 @@ class RayWorkers:
                 continue
             except RayTaskError:
                 self._under_way.remove(work)
+                self._settled = self._plan = None
                 for member in filter(work.is_of, work.members):
                     member.lose()
                 if work.call == self._call:
@@ -250,6 +271,7 @@ class RayWorkers:
 
     def _lose(self, member: Member, reason: str, cause: Cause, *, kill: bool = False) -> None:
         """Has a member join again."""
+        self._settled = self._plan = None
         self._changes.append(Lost(member.number, reason, cause))
         member.lose(kill=kill)
 
@@ -257,6 +279,9 @@ class RayWorkers:
         """Takes in the members that have joined, and lets those go that are lent to another job now."""
         with self._lock:
             lent = self._lent
+        if lent is self._settled:
+            return
+        self._settled = self._plan = None
         for number, actor in lent.items():
             if number not in self._members and (number not in self._left or self._left[number].has_gone()):
                 join_seconds = self._patience.join_seconds
@@ -278,6 +303,8 @@ class RayWorkers:
                     # Ray starts a worker again however often its process ends, but not if its constructor fails.
                     _log.error("worker can't join", worker=number, error=str(error))
                     raise WorkersError("a worker can't be started; the service's log says why") from error
+        if self._members.keys() == lent.keys() and all(member.membership for member in self._members.values()):
+            self._settled = lent
 
     def _is_slow(self, kind: Kind, taken: float) -> bool:
         usual = self._usual.get(kind, FIRST_SECONDS)

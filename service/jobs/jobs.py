@@ -12,17 +12,8 @@ from datetime import UTC, datetime
 
 from service.access.principals import caller, require_owner
 from service.errors import AlreadyExists, FailedPrecondition, NotFound, ResourceExhausted
-from service.jobs.job import (
-    Cancelled,
-    Event,
-    Job,
-    Paused,
-    Progress,
-    Queued,
-    StateChanged,
-    advance,
-    is_no_news,
-)
+from service.jobs.events import Cancelled, Event, Paused, Progress, Queued, StateChanged
+from service.jobs.job import Job, advance, is_no_news
 from service.jobs.spec import JobSpec
 from service.jobs.store import JobStore, Record
 from service.training.diagnostics import told

@@ -17,7 +17,8 @@ from enum import StrEnum
 
 import structlog
 
-from service.jobs.job import Job, Queued
+from service.jobs.events import Queued
+from service.jobs.job import Job
 from service.jobs.jobs import Jobs
 
 LOOK_SECONDS = 1.0

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from service.jobs.job import Event, Job, advance
+from service.jobs.events import Event
+from service.jobs.job import Job, advance
 from service.jobs.spec import JobSpec
 
 SCHEMA_VERSION = 2

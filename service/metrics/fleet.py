@@ -11,7 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from service.data.datasets import Datasets
-from service.jobs.job import STATES, Job, Paused, Queued
+from service.jobs.events import STATES, Paused, Queued
+from service.jobs.job import Job
 from service.jobs.jobs import Jobs
 from service.jobs.scheduler import Scheduler, WaitsFor
 from service.metrics.exposition import Labels, Metric, exposed

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from service.cluster.workers import CAUSES
+from service.jobs.events import Progress, Running
 from service.jobs.health import HealthSampled, Trouble
-from service.jobs.job import Job, Progress, Running
+from service.jobs.job import Job
 from service.metrics.exposition import Labels, Spread
 from service.training.timing import NOW_AND_THEN, PHASES, Histogram, Timing
 

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from service.files import sync_directory, write_atomically
-from service.jobs.job import EpochCompleted, reported_events
+from service.jobs.events import EpochCompleted, reported_events
 from service.training.state import TrainingState
 from service.training.stopping import Streak
 from worker.arrays import Array

@@ -7,7 +7,7 @@ has made them durable. What it hasn't yet is part of every checkpoint, so that a
 import threading
 from dataclasses import dataclass
 
-from service.jobs.job import Event, Progress, Reported, StateChanged
+from service.jobs.events import Event, Progress, Reported, StateChanged
 
 
 @dataclass(frozen=True)

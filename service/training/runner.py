@@ -12,7 +12,8 @@ import structlog
 from service.cluster.cluster import Cluster
 from service.data.datasets import Dataset, Datasets, read_column
 from service.errors import ServiceError
-from service.jobs.job import Failed, Job, Queued, Starting, State, StateChanged, Succeeded
+from service.jobs.events import Failed, Queued, Starting, State, StateChanged, Succeeded
+from service.jobs.job import Job
 from service.jobs.jobs import Jobs
 from service.jobs.scheduler import Share
 from service.jobs.spec import JobSpec

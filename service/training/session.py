@@ -15,7 +15,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 
 from service.cluster.workers import Workers, WorkersError
-from service.jobs.job import EpochCompleted, Failed, Progress
+from service.jobs.events import EpochCompleted, Failed, Progress
 from service.jobs.spec import JobSpec
 from service.training.checkpoints import Checkpoints
 from service.training.outbox import Outbox, Posted

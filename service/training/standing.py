@@ -5,7 +5,7 @@ The same epochs give the same answers, also after a stop: what is remembered is 
 
 from dataclasses import replace
 
-from service.jobs.job import EpochCompleted
+from service.jobs.events import EpochCompleted
 from service.jobs.spec import JobSpec
 from service.training.state import TrainingState
 

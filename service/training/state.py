@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from service.jobs.job import EpochCompleted, Reported
+from service.jobs.events import EpochCompleted, Reported
 from service.training.optimizers import Carried
 from service.training.stopping import Streak
 from worker.arrays import Array

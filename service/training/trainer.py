@@ -14,8 +14,7 @@ from functools import partial
 import numpy as np
 
 from service.cluster.workers import Joined, Lost, TooFewWorkers, Workers
-from service.jobs.health import HealthSampled
-from service.jobs.job import (
+from service.jobs.events import (
     CheckpointSaved,
     EpochCompleted,
     Progress,
@@ -26,6 +25,7 @@ from service.jobs.job import (
     WorkerJoined,
     WorkerLost,
 )
+from service.jobs.health import HealthSampled
 from service.jobs.spec import JobSpec, OnDivergence
 from service.training.checkpoints import Checkpoints
 from service.training.looks import Looks, Stragglers

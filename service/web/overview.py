@@ -9,7 +9,8 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from service.api.watching import Watching
-from service.jobs.job import STATES, Job
+from service.jobs.events import STATES
+from service.jobs.job import Job
 from service.jobs.jobs import Jobs
 
 MOST_JOBS = 100

@@ -8,12 +8,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from chainrule.v1 import training_event_pb2 as event_pb
 from chainrule.v1 import training_job_pb2 as pb
 from service.data.datasets import Dataset
-from service.jobs.health import Diagnosed, HealthSampled, Recovered, Trouble
-from service.jobs.job import (
+from service.jobs.events import (
     CheckpointSaved,
     EpochCompleted,
     Failed,
-    Job,
     Progress,
     Queued,
     RolledBack,
@@ -24,6 +22,8 @@ from service.jobs.job import (
     WorkerJoined,
     WorkerLost,
 )
+from service.jobs.health import Diagnosed, HealthSampled, Recovered, Trouble
+from service.jobs.job import Job
 from service.jobs.spec import JobSpec
 from service.jobs.store import Record, SpecText
 from service.models.registry import Origin

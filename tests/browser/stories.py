@@ -5,8 +5,8 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+from service.jobs.events import Cancelled, EpochCompleted, Event, Running, Starting, StateChanged, WorkerLost
 from service.jobs.health import Diagnosed, Diagnosis, HealthSampled, LayerHealth, Recovered, Trouble
-from service.jobs.job import Cancelled, EpochCompleted, Event, Running, Starting, StateChanged, WorkerLost
 from service.jobs.jobs import Jobs
 from service.jobs.store import JobStore, Record
 from service.wire.job import spec_text

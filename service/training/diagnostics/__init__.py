@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from service.jobs.events import EpochCompleted, Event, Failed, RolledBack, StateChanged, Succeeded
 from service.jobs.health import Diagnosed, Diagnosis, HealthSampled, Recovered, Trouble
-from service.jobs.job import EpochCompleted, Event, Failed, Job, RolledBack, StateChanged, Succeeded, advance
+from service.jobs.job import Job, advance
 from service.training.diagnostics import epochs, layers
 from service.training.diagnostics.finding import Finding, Findings
 

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from statistics import median
 
+from service.jobs.events import EpochCompleted, Failed, RolledBack, Succeeded
 from service.jobs.health import Diagnosis
-from service.jobs.job import MOST_EPOCHS, EpochCompleted, Failed, Job, RolledBack, Succeeded
+from service.jobs.job import Job
+from service.jobs.past import MOST_EPOCHS
 from service.training.diagnostics.finding import Finding, Findings, loss, mean, number, percent, ratio, shows
 from service.training.diagnostics.layers import looks_of, update_ratios
 from service.training.state import ADVICE

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from statistics import median
 
 from service.jobs.health import Diagnosis, HealthSampled, LayerHealth
-from service.jobs.job import MOST_LOOKS, Job
+from service.jobs.job import Job
+from service.jobs.past import MOST_LOOKS
 from service.training.diagnostics.finding import LARGEST, Finding, Findings, number, percent, ratio, shows
 from service.training.optimizers import Momentum, Sgd
 

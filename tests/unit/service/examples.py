@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from service.jobs.job import Event, Job, Queued, StateChanged, advance
+from service.jobs.events import Event, Queued, StateChanged
+from service.jobs.job import Job, advance
 from service.jobs.jobs import Jobs
 from service.jobs.spec import JobSpec
 from service.jobs.store import JobStore

@@ -4,15 +4,12 @@ from datetime import datetime, timedelta
 
 from hypothesis import strategies as st
 
-from service.jobs.health import Diagnosed, Diagnosis, HealthSampled, LayerHealth, Recovered, Trouble
-from service.jobs.job import (
+from service.jobs.events import (
     Cancelled,
     CheckpointSaved,
     EpochCompleted,
     Event,
     Failed,
-    IllegalEvent,
-    Job,
     Paused,
     Queued,
     RolledBack,
@@ -24,8 +21,9 @@ from service.jobs.job import (
     WaitingForWorkers,
     WorkerJoined,
     WorkerLost,
-    advance,
 )
+from service.jobs.health import Diagnosed, Diagnosis, HealthSampled, LayerHealth, Recovered, Trouble
+from service.jobs.job import IllegalEvent, Job, advance
 from tests.unit.service.examples import NOON, job
 
 QUEUED = Queued("once more")

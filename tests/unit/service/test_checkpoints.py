@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from service.jobs.job import EpochCompleted, Reported, RolledBack
+from service.jobs.events import EpochCompleted, Reported, RolledBack
 from service.training.checkpoints import Checkpoints
 from service.training.state import TrainingState
 from service.training.stopping import Streak

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from service.jobs.job import EpochCompleted, RolledBack
+from service.jobs.events import EpochCompleted, RolledBack
 from service.jobs.spec import JobSpec, OnDivergence, Precision
 from service.training.checkpoints import Checkpoints
 from service.training.optimizers import Adam, AdamW, RMSprop, Sgd

@@ -9,23 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.jobs.events import EpochCompleted, Event, Failed, RolledBack, Running, Starting, StateChanged, Succeeded
 from service.jobs.health import Diagnosed, Diagnosis, HealthSampled, LayerHealth, Recovered, Trouble
-from service.jobs.job import (
-    MOST_EPOCHS,
-    MOST_LOOKS,
-    EpochCompleted,
-    Event,
-    Failed,
-    Job,
-    Past,
-    RolledBack,
-    Running,
-    Starting,
-    StateChanged,
-    Succeeded,
-    advance,
-    is_no_news,
-)
+from service.jobs.job import Job, advance, is_no_news
+from service.jobs.past import MOST_EPOCHS, MOST_LOOKS, Past
 from service.jobs.spec import JobSpec
 from service.training.diagnostics import CHECKS, told
 from service.training.diagnostics.finding import number, percent

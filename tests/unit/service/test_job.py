@@ -7,14 +7,11 @@ from itertools import product
 import pytest
 from hypothesis import given
 
-from service.jobs.health import Trouble
-from service.jobs.job import (
+from service.jobs.events import (
     STATES,
     CheckpointSaved,
     EpochCompleted,
     Event,
-    IllegalEvent,
-    Job,
     Paused,
     Progress,
     Queued,
@@ -24,9 +21,9 @@ from service.jobs.job import (
     State,
     StateChanged,
     WorkerLost,
-    advance,
-    is_no_news,
 )
+from service.jobs.health import Trouble
+from service.jobs.job import IllegalEvent, Job, advance, is_no_news
 from tests.unit.service.examples import NOON, SPEC, job
 from tests.unit.service.stories import (
     CHANGES,

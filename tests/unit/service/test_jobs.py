@@ -9,14 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import AlreadyExists, FailedPrecondition, NotFound
-from service.jobs.job import (
+from service.jobs.events import (
     Cancelled,
     CheckpointSaved,
     EpochCompleted,
     Event,
     Failed,
-    IllegalEvent,
-    Job,
     Paused,
     Progress,
     Queued,
@@ -24,6 +22,7 @@ from service.jobs.job import (
     Starting,
     StateChanged,
 )
+from service.jobs.job import IllegalEvent, Job
 from service.jobs.jobs import Jobs
 from tests.unit.service.examples import SPEC, jobs_in, spec
 from tests.unit.service.stories import EPOCH, PATHS, ROLLED_BACK, SUCCEEDED, WAITING

@@ -12,8 +12,9 @@ import pytest
 from benchmarks.scrape_cost import Setting, measure
 from service.cluster.workers import CAUSES
 from service.data.datasets import Content, Datasets
+from service.jobs.events import STATES, EpochCompleted, Event, Paused, Progress, Running, Starting, StateChanged
 from service.jobs.health import Diagnosed, HealthSampled, LayerHealth, Recovered, Trouble
-from service.jobs.job import STATES, EpochCompleted, Event, Job, Paused, Progress, Running, Starting, StateChanged
+from service.jobs.job import Job
 from service.jobs.jobs import Jobs
 from service.jobs.scheduler import Scheduler, plan
 from service.jobs.store import JobStore

@@ -10,10 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from service.jobs.job import (
-    EpochCompleted,
-    RolledBack,
-)
+from service.jobs.events import EpochCompleted, RolledBack
 from service.jobs.spec import OnDivergence
 from service.training.checkpoints import Checkpoints
 from service.training.optimizers import Sgd

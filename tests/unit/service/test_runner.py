@@ -12,12 +12,11 @@ import pytest
 from service.cluster.cluster import Cluster, Room
 from service.cluster.local_cluster import LocalCluster
 from service.data.datasets import Content, Dataset, Datasets
-from service.jobs.job import (
+from service.jobs.events import (
     CheckpointSaved,
     EpochCompleted,
     Event,
     Failed,
-    Job,
     Paused,
     Progress,
     Queued,
@@ -25,6 +24,7 @@ from service.jobs.job import (
     StateChanged,
     Succeeded,
 )
+from service.jobs.job import Job
 from service.jobs.jobs import Jobs
 from service.jobs.scheduler import Scheduler, Share
 from service.jobs.spec import JobSpec, Precision

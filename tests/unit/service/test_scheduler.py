@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.jobs.job import Job, Queued, Running, Starting, StateChanged
+from service.jobs.events import Queued, Running, Starting, StateChanged
+from service.jobs.job import Job
 from service.jobs.jobs import Jobs
 from service.jobs.scheduler import AGING_SECONDS, Scheduler, Share, plan
 from tests.unit.service.examples import NOON, jobs_in, spec

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.cluster.local_workers import LocalWorkers
-from service.jobs.job import (
+from service.jobs.events import (
     CheckpointSaved,
     EpochCompleted,
     Event,

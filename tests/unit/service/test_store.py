@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given, settings
 
-from service.jobs.job import Event, Queued, StateChanged, advance
+from service.jobs.events import Event, Queued, StateChanged
+from service.jobs.job import advance
 from service.jobs.store import SCHEMA_VERSION, JobStore, Record, StoreError
 from service.wire.job import spec_text
 from tests.unit.service.examples import NOON, job

@@ -8,8 +8,9 @@ import pytest
 
 from service.cluster.local_workers import LocalWorkers
 from service.cluster.workers import Computed, Spent
+from service.jobs.events import Event, Failed, Starting, StateChanged, Succeeded
 from service.jobs.health import Diagnosed, Trouble
-from service.jobs.job import Event, Failed, Starting, StateChanged, Succeeded, advance, is_no_news
+from service.jobs.job import advance, is_no_news
 from service.jobs.spec import OnDivergence
 from service.training.checkpoints import Checkpoints
 from service.training.diagnostics import told

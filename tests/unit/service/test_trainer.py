@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.cluster.local_workers import LocalWorkers
-from service.jobs.health import HealthSampled
-from service.jobs.job import (
+from service.jobs.events import (
     CheckpointSaved,
     EpochCompleted,
     RolledBack,
@@ -24,6 +23,7 @@ from service.jobs.job import (
     WorkerJoined,
     WorkerLost,
 )
+from service.jobs.health import HealthSampled
 from service.jobs.spec import JobSpec
 from service.training.checkpoints import Checkpoints
 from service.training.optimizers import Adam, Sgd

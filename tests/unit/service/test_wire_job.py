@@ -7,7 +7,8 @@ import pytest
 from google.protobuf import json_format
 
 from chainrule.v1 import training_job_pb2 as pb
-from service.jobs.job import Progress, Running, Starting, State, StateChanged, WorkerLost, advance
+from service.jobs.events import Progress, Running, Starting, State, StateChanged, WorkerLost
+from service.jobs.job import advance
 from service.jobs.store import Record
 from service.wire.job import event_message, job_message, progress_message
 from service.wire.spec import spec_message

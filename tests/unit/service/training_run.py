@@ -11,11 +11,7 @@ from safetensors.numpy import load_file
 
 from service.cluster.local_workers import LocalWorkers
 from service.cluster.workers import Workers
-from service.jobs.job import (
-    EpochCompleted,
-    Event,
-    Progress,
-)
+from service.jobs.events import EpochCompleted, Event, Progress
 from service.jobs.spec import JobSpec
 from service.training.checkpoints import Checkpoints
 from service.training.outbox import Outbox

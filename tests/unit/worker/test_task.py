@@ -118,3 +118,14 @@ def test_data_beyond_single_precision_shows_in_the_loss_and_makes_no_warning(val
         params = of.network.initial(seed=12)
         assert not np.isfinite(of.gradient(data, params, step=0, shard=0).sums.loss)
         assert not np.isfinite(of.evaluate(data, params, shard=0).loss)
+
+
+def test_rows_that_were_foreseen_give_the_same_and_are_kept_no_longer_than_until_they_are_used() -> None:
+    data, other = Data(PIXELS, CLASSES), Data(PIXELS, CLASSES)
+    CLASSIFIER.foresee(data, PARAMS.dtype, 1, [0, 2])
+    actual = [CLASSIFIER.gradient(data, PARAMS, step=1, shard=shard) for shard in (0, 1)]
+    expected = [CLASSIFIER.gradient(other, PARAMS, step=1, shard=shard) for shard in (0, 1)]
+    assert [g.vector.tobytes() for g in actual] == [g.vector.tobytes() for g in expected]
+    assert list(data.ahead) == [(1, 2)]
+    CLASSIFIER.foresee(data, PARAMS.dtype, 2, [1])
+    assert list(data.ahead) == [(2, 1)]
