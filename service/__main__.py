@@ -52,6 +52,7 @@ from service.models.aliases import Aliases
 from service.models.loaded import LoadedModels
 from service.models.predictor import Predictor
 from service.models.registry import Model, Models
+from service.retention import KEEP_ALL, Keep, Retention
 from service.settings import Settings, host_and_port
 from service.training.preparing import Preparing
 from service.training.runner import Runner
@@ -155,6 +156,10 @@ async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dic
 
         scheduler = Scheduler(jobs, capacity, runner.run)
         jobs.requeue_interrupted()
+        keep = Keep(settings.keep_ended_seconds, settings.keep_ended_jobs)
+        if keep != KEEP_ALL:
+            doomed = models if settings.delete_models_too else None
+            stack.enter_context(closing(Retention(jobs, keep, doomed, aliases)))
 
         calls = Calls(SERVICES)
         metrics = (
@@ -183,17 +188,18 @@ async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dic
         servicers = (training, dataset_servicer, model_servicer, inference)
         async with (
             _page(settings.web_listen, jobs, watching, door, certificates) as page,
-            serving(settings.listen, *servicers, calls, most_bytes, guard, certificates) as port,
+            serving(settings.listen, *servicers, calls, most_bytes, guard, certificates) as server,
         ):
             scheduler.start()
             try:
                 yield {
-                    "grpc": f"{'grpcs://' if certificates else ''}{host}:{port}",
+                    "grpc": f"{'grpcs://' if certificates else ''}{host}:{server.port}",
                     "metrics": f"{'https' if certificates else 'http'}://{metrics_host}:{metrics_port}/metrics",
                     **page,
                     "data_dir": str(directory),
                 }
             finally:
+                await server.drain()
                 runner.stop()
                 await asyncio.to_thread(scheduler.stop, STOP_SECONDS)
                 watching.stop()

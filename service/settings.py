@@ -93,6 +93,17 @@ class Settings(BaseSettings):
         le=(1 << 31) - 1,
         description="the most a request or a response may have, such as a batch to predict",
     )
+    keep_ended_seconds: float | None = Field(
+        None,
+        ge=0,
+        description="how long a job is kept after its end, with its events and checkpoints; by default for ever",
+    )
+    keep_ended_jobs: int | None = Field(
+        None, ge=0, description="how many jobs are kept that have ended, those that did so last; by default all"
+    )
+    delete_models_too: bool = Field(
+        False, description="have the model of a job that isn't kept any more go with it, unless an alias stands for it"
+    )
     metrics_retention_seconds: float = Field(3600.0, ge=0, description="how long an ended job stays in the metrics")
     auth_tokens: Path | None = Field(
         None,

@@ -64,7 +64,7 @@ def status(error: ServiceError) -> status_pb2.Status:
         details.append(error_details_pb2.BadRequest(field_violations=fields))
         left = len(error.violations) - len(shown)
         message = InvalidArgument(shown).message + (f"; and {left:,} more" if left else "")
-    if isinstance(error, ResourceExhausted) and error.retry_seconds is not None:
+    if isinstance(error, ResourceExhausted | Unavailable) and error.retry_seconds is not None:
         details.append(error_details_pb2.RetryInfo(retry_delay=_duration(error.retry_seconds)))
     packed = []
     for detail in details:
