@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import os
 import signal
 import sys
@@ -42,6 +41,7 @@ from service.files import allow_files
 from service.jobs.jobs import Jobs
 from service.jobs.scheduler import Scheduler
 from service.jobs.store import JobStore, StoreError
+from service.log import configure_log
 from service.metrics.calls import CallMetrics
 from service.metrics.endpoint import metrics_endpoint
 from service.metrics.fleet import Fleet, FleetMetrics
@@ -83,7 +83,7 @@ def main() -> None:
     announcements, sys.stdout = sys.stdout, sys.stderr
     try:
         settings = CliApp.run(Settings, cli_args=sys.argv[1:])
-        _configure_log()
+        configure_log()
         allow_files(MOST_FILES)
         with ExitStack() as stack:
             stack.enter_context(locked(settings.data_dir))
@@ -150,6 +150,7 @@ async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dic
         predictor = stack.enter_context(closing(Predictor(loaded)))
         policy = Policy(settings.checkpoint_seconds, settings.worker_wait_seconds)
         runner = Runner(jobs, datasets, models, cluster, policy, directory / "checkpoints", layers_json, origin)
+        runner.sweep()
 
         def capacity() -> int:
             return cluster.room().workers
@@ -295,20 +296,6 @@ def _give_up(reason: str) -> None:
     """
     structlog.get_logger(__name__).error("the Ray cluster is lost; the jobs go on at the next start", reason=reason)
     os._exit(1)
-
-
-def _configure_log() -> None:
-    """One line of JSON an entry, to standard error."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
 
 
 if __name__ == "__main__":

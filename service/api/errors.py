@@ -185,7 +185,8 @@ async def _abort(error: Exception, context: grpc.aio.ServicerContext[Any, Any]) 
         _log.error("the disk is full", exc_info=error)
     if isinstance(told, ServiceError):
         answer = rpc_status.to_status(status(told))
-        await context.abort(answer.code, answer.details or "", answer.trailing_metadata or ())
+        told_before = context.trailing_metadata() or ()  # which these would replace
+        await context.abort(answer.code, answer.details or "", (*told_before, *(answer.trailing_metadata or ())))
     number = secrets.token_hex(4)
     _log.error("unexpected error", error_id=number, exc_info=error)
     await context.abort(grpc.StatusCode.INTERNAL, f"an error in the service itself; its log tells more at {number}")

@@ -97,10 +97,10 @@ class Transfer:
                 self._forget(job_id)
 
     def sweep(self) -> None:
-        """Removes what is there of jobs that a crash kept from being created, or that were just deleted then."""
-        for path in self.directory.glob("*"):
-            if not self.jobs.has(path.name):
-                self._forget(path.name)
+        """Removes what was written down for jobs that a crash kept from being created."""
+        for path in self.directory.glob("*/*initial-*"):
+            if not self.jobs.has(path.parent.name):
+                self._forget(path.parent.name)
 
     def _forget(self, job_id: str) -> None:
         shutil.rmtree(self.directory / job_id, ignore_errors=True)
