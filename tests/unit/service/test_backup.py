@@ -20,7 +20,7 @@ from service.backup.restoring import restore
 from service.backup.verifying import verify
 from service.data.datasets import Content, Datasets
 from service.directory import RESTORING, DirectoryUnusable, check_whole, locked
-from service.jobs.job import Cancelled, Queued, StateChanged
+from service.jobs.events import Cancelled, Queued, StateChanged
 from service.jobs.store import JobStore, Record
 from service.models.registry import Models
 from service.training.checkpoints import Checkpoints

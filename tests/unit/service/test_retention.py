@@ -6,7 +6,8 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.jobs.job import Cancelled, Job, Queued
+from service.jobs.events import Cancelled, Queued
+from service.jobs.job import Job
 from service.retention import KEEP_ALL, Keep, surplus
 from tests.unit.service.examples import NOON, job
 
