@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 
-from benchmarks import exchange_cost, memory, report, scale, scrape_cost, starting, watching
+from benchmarks import exchange_cost, eyes_cost, memory, report, scale, scrape_cost, starting, watching
 from benchmarks.cases import CASES, DDP, OURS, PLAIN_RAY, PRODUCTS, SKLEARN, TORCH, Case
 from benchmarks.comparison import Comparison
 from benchmarks.contenders import Contender, peer
@@ -75,6 +75,16 @@ class Run:
         yield Line(what, f"{cost.total * 1e3:.3f} ms", "", "<= 0.2 ms", cost.total <= 2e-4)
         yield Line("of which gathering, the rest is the average", f"{cost.gather * 1e3:.3f} ms")
 
+    def seen(self) -> Iterator[Line]:
+        """What it costs a step to be seen."""
+        for name in ("small-adam", "image-adam"):
+            rounds = (30 if self.quick else 200) // (1 if name == "small-adam" else 4)
+            cost = eyes_cost.measure(eyes_cost.Setting(name, rounds))
+            health, everything, title = cost.health, cost.everything, CASES[name].title
+            yield Line(f"a step longer by looks at the layers, {title}", f"{health:.1%}", "", "<= 1 %", health <= 0.01)
+            what = "by those and all that is counted and told"
+            yield Line(what, f"{everything:.1%}", "", "<= 2 %", everything <= 0.02)
+
     def scrape(self) -> Iterator[Line]:
         """What Prometheus gets, and what it takes."""
         setting = scrape_cost.Setting(rounds=10 if self.quick else 50)
@@ -109,6 +119,7 @@ def main() -> None:
     }
     alone: Mapping[str, Callable[[], Iterator[Line]]] = {
         "step": run.step,
+        "seen": run.seen,
         "memory": run.memory,
         "scrape": run.scrape,
     }

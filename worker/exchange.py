@@ -51,9 +51,11 @@ def serve(segment: Segment, seat: int, task: Computation, data: Data, unwanted: 
     task.network.keep_views(segment.vectors)
     with closing(go), closing(done), _alive(segment, seat):
         finished = mailbox[FINISHED]
+        # A processor is left to the trainer. With all of them kept busy by looking, it would have to share one.
+        watches = seat + 1 < (os.cpu_count() or 1)
         ready, waited = time.perf_counter(), 0.0
         while not unwanted():
-            if waited < WATCH_SECONDS:
+            if watches and waited < WATCH_SECONDS:
                 _watch(mailbox, finished, ready + WATCH_SECONDS)
             if not wait(go, PATIENCE_SECONDS) or mailbox[ORDER] == finished:
                 continue

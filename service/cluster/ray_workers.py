@@ -117,10 +117,10 @@ class RayWorkers:
         return Spent(spent.split, spent.gather, spent.computed, spent.bytes)
 
     def ready(self) -> int:
-        return sum(member.membership is not None for member in self._members.values())
+        return sum(member.membership is not None for member in list(self._members.values()))
 
     def shared(self) -> int:
-        return sum(member.is_shared for member in self._members.values())
+        return sum(member.is_shared for member in list(self._members.values()))
 
     def changes(self) -> Sequence[Change]:
         changes, self._changes = self._changes, []

@@ -5,6 +5,7 @@ has made them durable. What it hasn't yet is part of every checkpoint, so that a
 """
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from service.jobs.events import Event, Progress, Reported, StateChanged
@@ -19,11 +20,13 @@ class Posted:
 
 
 class Outbox:
-    """Events in order, and the newest progress."""
+    """Events in order, and how far the steps have come."""
 
     def __init__(self) -> None:
-        self.progress = Progress()
-        """Replaced after every step."""
+        self.newest: tuple[int, float] = (0, 0.0)
+        """How many steps were taken, and the loss of the last. Replaced after every step."""
+        self.progress: Callable[[], Progress] = Progress
+        """Says more of that; made when somebody asks, so that no step has to wait for it."""
         self._changed = threading.Condition()
         self._posted: list[Posted] = []
         self._count = 0

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from service.jobs.spec import JobSpec
 
-MOST_UPDATES = 128
-"""At the most so many updates lie between two looks at the layers. A look costs about half a step."""
+MOST_UPDATES = 256
+"""At the most so many updates lie between two looks at the layers. A look costs at most about as much as a step."""
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,8 @@ class Session:
         """What is new. See Training."""
         outcome = self._outcome  # before the events, so that an outcome comes with the last of them
         posted = self._outbox.take(acknowledged, 0.0 if outcome else timeout)
-        return News(posted, self._outbox.progress, self._timing, outcome)
+        self._timing.count()
+        return News(posted, self._outbox.progress(), self._timing, outcome)
 
     def halt(self) -> None:
         """Has the trainer write a checkpoint and end."""

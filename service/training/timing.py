@@ -4,11 +4,13 @@ Histograms of counts by bucket: adding to one is a search among a dozen numbers,
 without the step waiting.
 """
 
+import threading
 import time
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from service.cluster.workers import CAUSES, Computed, Spent
 
@@ -25,6 +27,9 @@ split: orders out. forward, backward: those of the worker that took longest, sin
 answers taken in. wait: what else passed until then. average: the sum over shards, and a look whether it is finite.
 optimizer: the update, and the figures of the layers in a step in which they are looked at.
 """
+
+MOST_UNCOUNTED = 10_000
+"""Of more steps than these the trainer counts them itself."""
 
 NOW_AND_THEN = ("validate", "checkpoint")
 """What happens between steps."""
@@ -69,10 +74,17 @@ class Timing:
         """When the newest checkpoint was written, in seconds since 1970; None before the first."""
         self.checkpoint_bytes: int | None = None
         """Its size."""
+        self._steps: deque[tuple[float, Spent, float, float]] = deque()
+        """What is yet to be counted."""
+        self._counting = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What was counted, for other processes to read."""
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
     @property
     def seconds(self) -> dict[str, float]:
-        """All seconds of each phase."""
+        """All seconds of each phase, as far as they are counted."""
         return {phase: histogram.seconds for phase, histogram in self.phases.items()}
 
     @contextmanager
@@ -83,7 +95,21 @@ class Timing:
         self.phases[name].add(time.perf_counter() - begin)
 
     def step(self, asking: float, spent: Spent, average: float, optimizer: float) -> None:
-        """Counts a step: the seconds until all answers were there, what came to pass in them, and what followed."""
+        """Takes down a step: the seconds until all answers were there, what came to pass in them, and what followed.
+
+        It is counted when somebody wants to read, so that the step doesn't wait for that.
+        """
+        self._steps.append((asking, spent, average, optimizer))
+        if len(self._steps) >= MOST_UNCOUNTED:
+            self.count()
+
+    def count(self) -> None:
+        """Counts the steps that were taken down. May be called from any thread."""
+        with self._counting:
+            while self._steps:
+                self._count(*self._steps.popleft())
+
+    def _count(self, asking: float, spent: Spent, average: float, optimizer: float) -> None:
         phases = self.phases
         forward, backward = _longest(spent.computed)
         # Clocks of several processes that work at the same time: what they say is taken for at most what there was.
@@ -98,10 +124,14 @@ class Timing:
         phases["average"].add(average)
         phases["optimizer"].add(optimizer)
         self.steps.add(asking + average + optimizer)
-        self.computed(spent)
+        self._add(spent)
 
     def computed(self, spent: Spent) -> None:
-        """Counts what workers computed, in a step or to validate, and what was exchanged for that."""
+        """Counts what workers computed to validate, and what was exchanged for that."""
+        with self._counting:
+            self._add(spent)
+
+    def _add(self, spent: Spent) -> None:
         self.exchanged_bytes += spent.bytes
         seconds = self.compute_seconds
         for each in spent.computed:

@@ -104,6 +104,7 @@ class Trainer:
         self._looks, self._stragglers = Looks(network), Stragglers()
         self._health: HealthSampled | None = None
         self._lost: dict[int, float] = {}
+        self._throughput = Throughput()
         self._pace = Pace(self.spec, self.task.shards.steps_per_epoch)
         self._update = Update(
             network.dense,
@@ -117,6 +118,7 @@ class Trainer:
         self._state = self._restored(self.checkpoints.load()) or self._first_state()
         for event in self._state.unacknowledged:
             self.outbox.post(event)
+        self.outbox.progress = self._progress
         self._wait_for_workers(first=True)
         self._saved = self._epoch_began = time.monotonic()
         self._told_checkpoint = 0
@@ -131,15 +133,11 @@ class Trainer:
 
     def _take_steps(self) -> EpochCompleted:
         """Steps to the end of the last epoch, and returns how that went."""
-        throughput = Throughput()
         steps = self.task.shards.steps_per_epoch
         while True:
             state = self._state
             loss = self._step()
-            rate = throughput.at(self.task.shards.samples(state.step))
-            workers = (self.workers.ready(), self.workers.shared())
-            learning_rate = self._rate(state.step - 1)
-            self.outbox.progress = Progress(state.step, loss, rate, *workers, learning_rate, self._health)
+            self.outbox.newest = (state.step, loss)
             if ends_epoch := state.step % steps == 0:
                 epoch = self._complete_epoch()
                 if is_last(state, self.spec, epoch):
@@ -151,6 +149,15 @@ class Trainer:
                 self._save(tell=stopping)
             if stopping:
                 raise Stopped
+
+    def _progress(self) -> Progress:
+        """How far it has come. Called by whoever wants to know, from another thread."""
+        step, loss = self.outbox.newest
+        if not step:
+            return Progress()
+        rate = self._throughput.at(self.task.shards.samples(step))
+        workers = (self.workers.ready(), self.workers.shared())
+        return Progress(step, loss, rate, *workers, self._rate(step - 1), self._health)
 
     def _step(self) -> float:
         """One mini-batch in, one update out. Returns the mean loss before the update."""

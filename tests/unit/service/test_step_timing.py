@@ -20,6 +20,7 @@ SECONDS = st.floats(0, 1e3)
 def test_phases_add_up(split: float, rest: float, gather: float, computed: list[Computed]) -> None:
     timing = Timing()
     timing.step(split + rest + gather, Spent(split, gather, computed), 0.5, 0.25)
+    timing.count()
     assert sum(timing.seconds[phase] for phase in PHASES) == pytest.approx(split + rest + gather + 0.75)
     assert timing.steps.seconds == pytest.approx(split + rest + gather + 0.75)
     assert all(seconds >= -1e-9 for seconds in timing.seconds.values())
@@ -31,6 +32,7 @@ def test_forward_and_backward_are_those_of_the_worker_that_all_waited_for() -> N
     orders = [Computed(0, 1.0, 2.0, 1), Computed(1, 2.0, 0.5, 1), Computed(1, 1.0, 0.5, 1)]
     late = Computed(2, 50.0, 50.0, 1, is_late=True)
     timing.step(10.0, Spent(0.25, 0.5, [*orders, late], 100), 0.0, 0.0)
+    timing.count()
     assert {phase: timing.seconds[phase] for phase in PHASES[:5]} == {
         "split": 0.25,
         "wait": 5.25,
@@ -45,6 +47,7 @@ def test_forward_and_backward_are_those_of_the_worker_that_all_waited_for() -> N
 def test_clocks_that_say_more_than_there_was_are_not_believed() -> None:
     timing = Timing()
     timing.step(4.0, Spent(0.5, 0.5, [Computed(0, 9.0, 3.0, 1)]), 0.0, 0.0)
+    timing.count()
     assert {phase: timing.seconds[phase] for phase in PHASES[1:4]} == {"wait": 0.0, "forward": 2.25, "backward": 0.75}
 
 
@@ -52,6 +55,7 @@ def test_what_a_job_lost_is_counted_by_cause_and_how_long_it_took_to_come_back(t
     run = Run(tmp_path)
     run.train(UnreliableWorkers(task(), DATA, 2, {3: [1], 6: [0, 1]}))
     timing = run.timing
+    timing.count()
     assert timing.losses == {**dict.fromkeys(CAUSES, 0), "process_ended": 3}
     assert sum(timing.recoveries.counts) == 3
     assert timing.recoveries.seconds > 0
@@ -62,4 +66,4 @@ def test_what_a_job_lost_is_counted_by_cause_and_how_long_it_took_to_come_back(t
 def test_nothing_is_counted_before_there_is_a_step() -> None:
     timing = Timing()
     assert timing.steps.seconds == sum(timing.seconds.values()) == timing.exchanged_bytes == 0
-    assert Outbox().progress.health is None
+    assert Outbox().progress().health is None

@@ -380,6 +380,7 @@ def test_time_is_counted_by_phase(tmp_path: Path) -> None:
     )
     trainer.train()
     timing = trainer.timing
+    timing.count()
     counted = {phase: sum(histogram.counts) for phase, histogram in timing.phases.items()}
     assert counted == {**dict.fromkeys(PHASES, 12), "validate": 3, "checkpoint": 11}
     assert sum(timing.steps.counts) == 12

@@ -35,15 +35,15 @@ class Told(Outbox):
         self.events: list[Event] = []
 
     @property
-    def progress(self) -> Progress:
-        return self._progress
+    def newest(self) -> tuple[int, float]:
+        return self._newest
 
-    @progress.setter
-    def progress(self, progress: Progress) -> None:
-        self._progress = progress
-        if progress.step:
-            self.steps.append(progress)
-            self.at_step(progress.step)
+    @newest.setter
+    def newest(self, newest: tuple[int, float]) -> None:
+        self._newest = newest
+        if newest[0]:
+            self.steps.append(self.progress())
+            self.at_step(newest[0])
 
     def post(self, event: Event) -> None:
         self.events.append(event)
