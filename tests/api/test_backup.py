@@ -28,14 +28,14 @@ def without_progress(job: job_pb.TrainingJob) -> job_pb.TrainingJob:
 
 
 def test_a_job_goes_on_from_backups_made_while_it_ran(data: Path, tmp_path: Path) -> None:
-    places = [tmp_path / f"backup-{number}" for number in range(3)]
-    with serving(data, checkpoint_seconds=0.0) as service:
+    places = [tmp_path / f"backup-{number}" for number in range(2)]
+    with serving(data, checkpoint_seconds=0.05) as service:
         service.upload("flowers", FLOWERS)
         first = service.end(service.create(epochs=2).name)
         service.models.SetModelAlias(
             models_pb.SetModelAliasRequest(alias="production", name=f"models/{first.name[5:]}"), timeout=SECONDS
         )
-        job = service.create(epochs=120, early_stopping__patience=200, data__validation_fraction=0.25)
+        job = service.create(epochs=40, early_stopping__patience=200, data__validation_fraction=0.25)
         for place in places:
             back_up(data, place)
         undisturbed = service.end(job.name)
@@ -45,7 +45,7 @@ def test_a_job_goes_on_from_backups_made_while_it_ran(data: Path, tmp_path: Path
         assert not findings.problems
         assert findings.counted["jobs"] == 2
         restore(place, tmp_path / place.name.replace("backup", "again"))
-        with serving(tmp_path / place.name.replace("backup", "again"), checkpoint_seconds=0.0) as service:
+        with serving(tmp_path / place.name.replace("backup", "again"), checkpoint_seconds=0.05) as service:
             ended = service.end(job.name)
             numbers = [event.number for event in service.events(job.name)]
             assert without_progress(service.get(first.name)) == without_progress(first)
@@ -58,7 +58,7 @@ def test_a_job_goes_on_from_backups_made_while_it_ran(data: Path, tmp_path: Path
 
 def test_backups_while_everything_is_made_and_deleted(data: Path, tmp_path: Path) -> None:
     done = threading.Event()
-    with serving(data, checkpoint_seconds=0.0) as service:
+    with serving(data, checkpoint_seconds=0.05) as service:
 
         def come_and_go() -> None:
             while not done.is_set():

@@ -37,7 +37,7 @@ def test_a_refusal_and_a_stream_have_one_too(service: Service) -> None:
     with pytest.raises(grpc.RpcError) as refused:
         service.training.GetTrainingJob(pb.GetTrainingJobRequest(name="jobs/none"), metadata=named("a"))
     assert id_of(refused.value) == "a"
-    assert refused.value.code() == grpc.StatusCode.NOT_FOUND  # type: ignore[attr-defined] # every error is a call
+    assert refused.value.code() == grpc.StatusCode.NOT_FOUND
     job = service.create()
     watch: Any = service.training.WatchTrainingJob(
         pb.WatchTrainingJobRequest(name=job.name), timeout=SECONDS, metadata=named("b")

@@ -42,7 +42,7 @@ class Broken(Exception):
 
 def serve(directory: str, ready: Connection) -> None:
     """Serves until it is killed, or nobody is at the other end any more."""
-    with serving(Path(directory), checkpoint_seconds=0.0) as service:
+    with serving(Path(directory), checkpoint_seconds=0.02) as service:
         ready.send(service.addresses["grpc"])
         ready.poll(None)
 
@@ -77,7 +77,7 @@ class Crashes:
                 while True:
                     self._random.choice(self._actions())(service)
             except grpc.RpcError as error:
-                if error.code() is not grpc.StatusCode.UNAVAILABLE:  # type: ignore[attr-defined] # errors are calls
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise
             finally:
                 service.channel.close()
@@ -111,7 +111,6 @@ class Crashes:
         return [self._create, self._create, self._upload, self._delete_dataset, self._watch, *self._changes()]
 
     def _changes(self) -> list[Callable[[Service], None]]:
-        training = "training"
         paused, ended = frozenset({"PAUSED", "SUCCEEDED"}), frozenset({"CANCELLED"})
 
         def change(method: str, message: Any, after: frozenset[str]) -> Callable[[Service], None]:
@@ -119,7 +118,7 @@ class Crashes:
                 names = [name for name, allowed in self._allowed.items() if allowed != {GONE}]
                 if names:
                     name = self._random.choice(names)
-                    stub = getattr(getattr(service, training), method)
+                    stub = getattr(service.training, method)
                     self._change(name, after, lambda: stub(message(name=name), timeout=SECONDS))
 
             return call
@@ -137,7 +136,7 @@ class Crashes:
         try:
             call()
         except grpc.RpcError as error:
-            if error.code() not in REFUSED:  # type: ignore[attr-defined] # errors are calls
+            if error.code() not in REFUSED:
                 raise
             self._allowed[name] = before
         else:
@@ -150,15 +149,12 @@ class Crashes:
 
     def _ask(self, service: Service, request_id: str) -> None:
         self._asked.add(request_id)
-        self._need_flowers(service)
+        service.upload("flowers", FLOWERS)
         created = service.create(epochs=EPOCHS, seed=3, request_id=request_id, display_name=request_id)
         self._asked.remove(request_id)
         self._requests[created.name] = request_id
         self._allowed[created.name] = AT_WORK
         self.acknowledged += 1
-
-    def _need_flowers(self, service: Service) -> None:
-        service.upload("flowers", FLOWERS)
 
     def _upload(self, service: Service) -> None:
         name = f"flowers-{self._random.randrange(5)}"
@@ -208,11 +204,7 @@ class Crashes:
             settled = AT_WORK if found in AT_WORK - {"SUCCEEDED"} else frozenset({found, "SUCCEEDED"})
             self._allowed[name] = settled & allowed if settled & allowed else allowed
         for name, is_there in self._datasets.items():
-            found_there = self._answers(
-                lambda name=name: service.datasets.GetDataset(
-                    datasets_pb.GetDatasetRequest(name=f"datasets/{name}"), timeout=SECONDS
-                )
-            )
+            found_there = self._has_dataset(service, name)
             if is_there is not None and is_there != found_there:
                 raise Broken(f"datasets/{name} is {'there' if found_there else 'not there'}")
             self._datasets[name] = found_there
@@ -252,15 +244,15 @@ class Crashes:
         try:
             return str(job_pb.TrainingJob.State.Name(service.get(name).state))
         except grpc.RpcError as error:
-            if error.code() is grpc.StatusCode.NOT_FOUND:  # type: ignore[attr-defined] # errors are calls
+            if error.code() is grpc.StatusCode.NOT_FOUND:
                 return GONE
             raise
 
-    def _answers(self, call: Callable[[], object]) -> bool:
+    def _has_dataset(self, service: Service, name: str) -> bool:
         try:
-            call()
+            service.datasets.GetDataset(datasets_pb.GetDatasetRequest(name=f"datasets/{name}"), timeout=SECONDS)
         except grpc.RpcError as error:
-            if error.code() is grpc.StatusCode.NOT_FOUND:  # type: ignore[attr-defined] # errors are calls
+            if error.code() is grpc.StatusCode.NOT_FOUND:
                 return False
             raise
         return True

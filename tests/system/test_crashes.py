@@ -7,7 +7,7 @@ import pytest
 from tests.chaos.crashes import Crashes
 
 pytestmark = pytest.mark.system
-KILLS = 8
+KILLS = 6
 
 
 def test_what_was_acknowledged_holds_and_the_rest_can_be_asked_for_again(tmp_path: Path) -> None:
