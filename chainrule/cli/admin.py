@@ -77,8 +77,7 @@ def backup(to: Path, data_dir: Path | None, as_json: bool) -> None:
     """Make a backup of a data directory as the new directory TO, also while a coordinator is at work there.
 
     It has jobs, datasets, models, aliases, checkpoints and the audit log; no unfinished uploads, and neither
-    tokens nor certificates, which lie elsewhere. On the same file system it takes hardly any room, since
-    files that never change are linked; put it on another disk, or copy it there.
+    tokens nor certificates, which lie elsewhere. It is a copy: put it on another disk, or move it there.
 
     \b
       chainrule admin backup /backup/monday

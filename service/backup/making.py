@@ -1,7 +1,7 @@
 """Makes a backup of a data directory, also while a coordinator is at work there.
 
-Datasets, models and checkpoints never change once they have their names: on the same file system the backup links to
-them, which takes neither time nor room, and elsewhere it has copies. What changes, the jobs above all, is copied.
+Everything is copied. Links to what never changes would take neither time nor room, but whatever damages a file would
+then damage it in the backup, too.
 
 What is newer than something that tells of it would be wrong; the other way round is what a crash leaves too, and what
 the service makes good when it starts. Hence the order: checkpoints, then the jobs, which may tell of more steps than
@@ -81,7 +81,7 @@ def _folders(parent: Path) -> list[Path]:
 
 
 def _take(source: Path, target: Path, *patterns: str, whole: bool = False) -> None:
-    """Links or copies the files of some patterns, each as they are when its turn comes.
+    """Copies the files of some patterns, each as they are when its turn comes.
 
     One that goes while that is done was replaced by others, which are looked for; or it goes with its directory, of
     which nothing is taken then if that has to be `whole`.
@@ -91,7 +91,7 @@ def _take(source: Path, target: Path, *patterns: str, whole: bool = False) -> No
             try:
                 for path in sorted(source.glob(pattern)):
                     if path.is_file() and not path.name.startswith("."):
-                        _link(path, target / path.relative_to(source))
+                        _copy(path, target / path.relative_to(source))
                 break
             except FileNotFoundError:
                 if whole or not source.exists():
@@ -99,15 +99,9 @@ def _take(source: Path, target: Path, *patterns: str, whole: bool = False) -> No
                     return
 
 
-def _link(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except FileNotFoundError:
-        raise
-    except OSError:  # another file system, or one without links
-        copied(source, target)
+def _copy(source: Path, target: Path) -> None:
+    target.unlink(missing_ok=True)  # from the time before another file went
+    copied(source, target)
 
 
 @contextmanager

@@ -91,6 +91,8 @@ def test_later_changes_don_t_reach_a_backup(data: Path, tmp_path: Path) -> None:
     with (data / "audit.log").open("a") as log:
         log.write("{}\n")
     (data / "aliases.json").write_text("{}")
+    (column,) = (data / "datasets").glob("*/0.npy")
+    column.write_bytes(b"written over")
     Models(data / "models").delete("made")
     assert files(tmp_path / "backup") == before
     assert not verify(tmp_path / "backup").problems
@@ -118,7 +120,7 @@ def test_damage_is_found_and_named(damage: str, of: str, data: Path, tmp_path: P
     pattern, change = DAMAGES[damage]
     (path,) = (tmp_path / of).glob(pattern)
     changed = change(path.read_bytes())
-    path.unlink()  # not the file that it is linked to
+    path.unlink()
     if changed is not None:
         path.write_bytes(changed)
     problems = verify(tmp_path / of).problems
