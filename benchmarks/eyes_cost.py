@@ -89,13 +89,13 @@ class _InTurns(Trainer):
     def _first_state(self) -> TrainingState:
         state = super()._first_state()
         state.step = FIRST
+        return state
+
+    def _take_steps(self) -> Any:
         self._paces = (self._pace, _NoLooks(self.spec, self.task.shards.steps_per_epoch))
         self._timings = (self.timing, _NoTiming())
         self._stragglers_of = (self._stragglers, _NoStragglers())
         self.seconds: dict[Seen, list[float]] = {seen: [] for seen in Seen}
-        return state
-
-    def _take_steps(self) -> Any:
         for number in range(WARM_ROUNDS + self.rounds):
             for place in range(len(Seen)):
                 seen = Seen((number + place) % len(Seen))
@@ -111,6 +111,7 @@ class _InTurns(Trainer):
 
     def _silent_steps(self) -> None:
         while True:
+            self._heed_wish()
             self._step()
             if self._state.step % self.task.shards.steps_per_epoch == 0:
                 self._complete_epoch()

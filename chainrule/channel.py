@@ -1,6 +1,7 @@
 """The gRPC channel to a coordinator: its limits, and how fast it notices that the other side is gone."""
 
 import ipaddress
+import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,6 +12,37 @@ from chainrule.errors import CredentialsError
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 TLS = "grpcs://"
+
+
+_REPEATABLE = {
+    "chainrule.v1.TrainingService": (
+        "CreateTrainingJob",  # by its request_id
+        "GetTrainingJob",
+        "ListTrainingJobs",
+        "ListCheckpoints",
+    ),
+    "chainrule.v1.DatasetService": ("QueryUpload", "GetDataset", "ListDatasets"),
+    "chainrule.v1.ModelService": ("GetModel", "ListModels", "SetModelAlias", "EvaluateModel"),
+    "inference.GRPCInferenceService": ("ModelMetadata", "ModelInfer"),
+}
+"""Calls that do no more when they are made twice. Pausing, deleting and the like aren't: the second is refused."""
+
+SERVICE_CONFIG: dict[str, Any] = {
+    "methodConfig": [
+        {
+            "name": [{"service": of, "method": method} for of, methods in _REPEATABLE.items() for method in methods],
+            "retryPolicy": {
+                "maxAttempts": 3,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "1s",
+                "backoffMultiplier": 3,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ]
+}
+"""Has gRPC try again what may be tried again, within the call's deadline: a coordinator that starts anew is seldom
+noticed. Watches and uploads go on by themselves."""
 
 
 def open_channel(address: str, credentials: Credentials) -> grpc.Channel:
@@ -32,6 +64,7 @@ def open_channel(address: str, credentials: Credentials) -> grpc.Channel:
         ("grpc.max_reconnect_backoff_ms", 2_000),
         # http_proxy is often set without no_proxy, and a proxy cannot reach this machine's own addresses.
         ("grpc.enable_http_proxy", 0 if _is_local(target) else 1),
+        ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
     ]
     if address.startswith(TLS):
         tls = grpc.ssl_channel_credentials(credentials.ca, credentials.key, credentials.cert)

@@ -6,6 +6,7 @@
     |   +-- NotFound            there is no such job, dataset or model
     |   +-- AlreadyExists       there is one of that name already
     |   +-- FailedPrecondition  the request is fine, but not in the state that things are in
+    |   +-- Aborted             it was changed by others since it had the etag that was sent
     |   +-- Unauthenticated     the service wants a token, and got none that it knows
     |   +-- PermissionDenied    the token's principal may not do this
     |   +-- Unavailable         nobody answers at the address
@@ -77,6 +78,10 @@ class AlreadyExists(ServiceError):
 
 class FailedPrecondition(ServiceError):
     """The request would be fine in another state, as cancelling is for a job that has not ended."""
+
+
+class Aborted(ServiceError):
+    """Somebody else was in the way: it has another etag by now, or an upload was overtaken. Look again, and decide."""
 
 
 class Unauthenticated(ServiceError):
@@ -179,6 +184,8 @@ def _class_of(code: grpc.StatusCode) -> type[ServiceError]:
             return AlreadyExists
         case grpc.StatusCode.FAILED_PRECONDITION:
             return FailedPrecondition
+        case grpc.StatusCode.ABORTED:
+            return Aborted
         case grpc.StatusCode.UNAUTHENTICATED:
             return Unauthenticated
         case grpc.StatusCode.PERMISSION_DENIED:

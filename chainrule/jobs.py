@@ -1,14 +1,18 @@
 """What a client does with jobs."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
+
+from google.protobuf import json_format
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from chainrule.connection import Connection
 from chainrule.resources import JOBS, full_name
 from chainrule.v1 import training_service_pb2
 from chainrule.v1.training_event_pb2 import TrainingEvent
 from chainrule.v1.training_job_pb2 import TrainingJob, TrainingJobSpec, TrainingProgress
+from chainrule.v1.training_service_pb2 import Checkpoint
 from chainrule.v1.training_service_pb2_grpc import TrainingServiceStub
 from chainrule.watching import watch
 
@@ -42,9 +46,14 @@ class JobCalls(Connection):
         request = training_service_pb2.GetTrainingJobRequest(name=full_name(JOBS, name))
         return self._call(self._training.GetTrainingJob, request)
 
-    def jobs(self, *, page_size: int = 0) -> Iterator[TrainingJob]:
-        """All jobs, the newest first, fetched page by page (0: of the service's own size) as they are asked for."""
-        request = training_service_pb2.ListTrainingJobsRequest(page_size=page_size)
+    def jobs(self, *, page_size: int = 0, filter: str = "", order_by: str = "") -> Iterator[TrainingJob]:  # noqa: A002
+        """Jobs, the newest first, fetched page by page (0: of the service's own size) as they are asked for.
+
+            client.jobs(filter='state = RUNNING AND labels.team = blue', order_by="priority desc")
+
+        ListTrainingJobsRequest says what a filter and an order may be. Raises InvalidRequest if one is something else.
+        """
+        request = training_service_pb2.ListTrainingJobsRequest(page_size=page_size, filter=filter, order_by=order_by)
         while True:
             page = self._call(self._training.ListTrainingJobs, request)
             yield from page.training_jobs
@@ -52,24 +61,70 @@ class JobCalls(Connection):
                 return
             request.page_token = page.next_page_token
 
-    def cancel_job(self, name: str) -> TrainingJob:
+    def update_job(
+        self,
+        name: str,
+        *,
+        display_name: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        priority: int | None = None,
+        workers: int | None = None,
+        min_workers: int | None = None,
+        max_workers: int | None = None,
+        learning_rate: float | None = None,
+        etag: str = "",
+    ) -> TrainingJob:
+        """Changes some settings of a job, whatever it is doing, and returns it. `labels` replace all that it had.
+
+        UpdateTrainingJobRequest says from when each holds. With the `etag` that a job had, here and below, the call is
+        refused if somebody has changed it since: raises Aborted. Raises InvalidRequest for values that can't be, and
+        FailedPrecondition if the job has ended, of which only the display name and the labels can be changed.
+        """
+        given = {"display_name": display_name, "labels": labels, "learning_rate": learning_rate}
+        of_spec = {
+            "priority": priority,
+            "workers": workers,
+            "min_workers": min_workers,
+            "max_workers": max_workers,
+        }
+        set_there = {field: value for field, value in given.items() if value is not None}
+        set_in_spec = {field: value for field, value in of_spec.items() if value is not None}
+        paths = [*set_there, *(f"spec.{field}" for field in set_in_spec)]
+        if not paths:
+            return self.get_job(name)
+        job = TrainingJob(name=full_name(JOBS, name), etag=etag)
+        json_format.ParseDict({**set_there, "spec": set_in_spec}, job)
+        request = training_service_pb2.UpdateTrainingJobRequest(training_job=job, update_mask=FieldMask(paths=paths))
+        return self._call(self._training.UpdateTrainingJob, request)
+
+    def checkpoints(self, name: str, *, page_size: int = 0) -> Iterator[Checkpoint]:
+        """The checkpoints that a job has now, the newest first. `create_model` makes a model of one."""
+        request = training_service_pb2.ListCheckpointsRequest(parent=full_name(JOBS, name), page_size=page_size)
+        while True:
+            page = self._call(self._training.ListCheckpoints, request)
+            yield from page.checkpoints
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def cancel_job(self, name: str, *, etag: str = "") -> TrainingJob:
         """Ends a job for good and returns it. Raises FailedPrecondition if it had ended already."""
-        request = training_service_pb2.CancelTrainingJobRequest(name=full_name(JOBS, name))
+        request = training_service_pb2.CancelTrainingJobRequest(name=full_name(JOBS, name), etag=etag)
         return self._call(self._training.CancelTrainingJob, request)
 
-    def pause_job(self, name: str) -> TrainingJob:
+    def pause_job(self, name: str, *, etag: str = "") -> TrainingJob:
         """Has a job let go of its workers until it is resumed. Raises FailedPrecondition if it is paused or ended."""
-        request = training_service_pb2.PauseTrainingJobRequest(name=full_name(JOBS, name))
+        request = training_service_pb2.PauseTrainingJobRequest(name=full_name(JOBS, name), etag=etag)
         return self._call(self._training.PauseTrainingJob, request)
 
-    def resume_job(self, name: str) -> TrainingJob:
+    def resume_job(self, name: str, *, etag: str = "") -> TrainingJob:
         """Puts a paused job back in the queue. Raises FailedPrecondition if it is not paused."""
-        request = training_service_pb2.ResumeTrainingJobRequest(name=full_name(JOBS, name))
+        request = training_service_pb2.ResumeTrainingJobRequest(name=full_name(JOBS, name), etag=etag)
         return self._call(self._training.ResumeTrainingJob, request)
 
-    def delete_job(self, name: str) -> None:
+    def delete_job(self, name: str, *, etag: str = "") -> None:
         """Removes an ended job; its model stays. Raises FailedPrecondition if it has not ended."""
-        request = training_service_pb2.DeleteTrainingJobRequest(name=full_name(JOBS, name))
+        request = training_service_pb2.DeleteTrainingJobRequest(name=full_name(JOBS, name), etag=etag)
         self._call(self._training.DeleteTrainingJob, request)
 
     def watch(

@@ -13,12 +13,14 @@ from chainrule.errors import from_rpc_error
 from chainrule.inference.open_inference_pb2 import ModelMetadataRequest, ModelMetadataResponse
 from chainrule.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from chainrule.predicting import Numbers, as_columns, outputs, requests
-from chainrule.resources import DATASETS, MODELS, bare_alias, bare_id, full_name
+from chainrule.resources import DATASETS, JOBS, MODELS, bare_alias, bare_id, full_name
 from chainrule.transfer import Progress, Upload, save_download
 from chainrule.v1 import model_service_pb2
 from chainrule.v1.model_service_pb2 import EvaluateModelResponse, Model, UploadModelHeader, UploadModelRequest
 from chainrule.v1.model_service_pb2_grpc import ModelServiceStub
 from chainrule.v1.network_pb2 import Loss, Network
+
+LATEST = "@latest"
 
 
 class ModelCalls(Connection):
@@ -73,6 +75,17 @@ class ModelCalls(Connection):
             if upload.failure is not None:
                 raise upload.failure from error
             raise from_rpc_error(error, self.address) from error
+
+    def create_model(self, job: str, step: int | str = LATEST, model_id: str = "") -> Model:
+        """Makes a model of a job's checkpoint, whatever became of the job, and returns it.
+
+        `step` is one that `checkpoints` tells of, or "@latest" or "@best". Without an id it is called after job and
+        step. Repeating the call returns the same model. Raises NotFound if there is no such checkpoint, AlreadyExists
+        if the id is another model's.
+        """
+        checkpoint = f"{full_name(JOBS, job)}/checkpoints/{step}"
+        request = model_service_pb2.CreateModelRequest(checkpoint=checkpoint, model_id=bare_id(model_id))
+        return self._call(self._models.CreateModel, request)
 
     def delete_model(self, name: str) -> None:
         """Removes a model. Raises FailedPrecondition while its job is making it."""

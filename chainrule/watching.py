@@ -30,9 +30,9 @@ def watch(
         try:
             for response in open_stream(after_event):
                 away_since, backoff = None, FIRST_BACKOFF
-                if response.WhichOneof("update") == "progress":
+                if response.HasField("progress"):
                     yield response.progress
-                elif response.event.number > after_event:
+                elif response.HasField("event") and response.event.number > after_event:
                     after_event = response.event.number
                     yield response.event
             return

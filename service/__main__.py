@@ -55,6 +55,7 @@ from service.models.registry import Model, Models
 from service.retention import KEEP_ALL, Keep, Retention
 from service.settings import Settings, host_and_port
 from service.training.preparing import Preparing
+from service.training.promotion import Promotion
 from service.training.runner import Runner
 from service.training.trainer import Policy
 from service.training.transfer import Transfer
@@ -178,12 +179,13 @@ async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dic
         except OSError as error:
             raise Refused(f"can't listen at {settings.metrics_listen} for metrics: {error.strerror}") from error
 
-        watching = Watching(jobs, scheduler.reason)
-        training = TrainingServicer(jobs, preparing, transfer, cluster.room, watching)
+        watching = Watching(jobs, scheduler.reason, settings.watch_heartbeat_seconds)
+        promotion = Promotion(models, jobs, directory / "checkpoints", model_network)
+        training = TrainingServicer(jobs, preparing, transfer, cluster.room, watching, promotion)
         dataset_servicer = DatasetServicer(datasets, uploads, imports, jobs)
         most_bytes = settings.max_message_bytes
         inference = InferenceServicer(predictor, aliases, most_bytes)
-        model_servicer = ModelServicer(models, jobs, aliases, predictor, datasets)
+        model_servicer = ModelServicer(models, jobs, aliases, predictor, datasets, promotion)
         audit = stack.enter_context(audit_log(directory / "audit.log"))
         guard = Guard(door, Limits(settings.calls_per_second, settings.concurrent_calls), audit)
         servicers = (training, dataset_servicer, model_servicer, inference)

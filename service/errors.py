@@ -9,7 +9,7 @@
     +-- PermissionDenied     the caller may not do this
     +-- ResourceExhausted    a limit is reached
     +-- Aborted              another call was in the way, or this one stopped half-way; begin again where it stood
-    +-- Unavailable          the service is stopping; the same call may be made again soon
+    +-- Unavailable          the service is stopping, or the client was too slow; the same call may be made again soon
 
 Each has a reason in upper case for programs and a message for people, which names the thing, says what was wrong with
 it, and what would be right. api/errors.py turns them into gRPC status codes; no other exception's text leaves the
@@ -54,7 +54,7 @@ class NotFound(ServiceError):
     """No such resource."""
 
     def __init__(self, name: str) -> None:
-        kind = name.partition("/")[0].removesuffix("s")
+        kind = "checkpoint" if "/checkpoints/" in name else name.partition("/")[0].removesuffix("s")
         super().__init__(f"there is no {kind} {name}", f"{kind.upper()}_NOT_FOUND")
 
 
@@ -88,7 +88,7 @@ class Aborted(ServiceError):
 
 
 class Unavailable(ServiceError):
-    """The service is stopping."""
+    """The service is stopping, or gave the caller up."""
 
     retry_seconds = 5.0
     """When the one that takes its place may be there."""

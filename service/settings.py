@@ -104,6 +104,9 @@ class Settings(BaseSettings):
     delete_models_too: bool = Field(
         False, description="have the model of a job that isn't kept any more go with it, unless an alias stands for it"
     )
+    watch_heartbeat_seconds: float = Field(
+        15.0, gt=0, description="a watch that has nothing to tell for so long says so, which keeps it alive"
+    )
     metrics_retention_seconds: float = Field(3600.0, ge=0, description="how long an ended job stays in the metrics")
     auth_tokens: Path | None = Field(
         None,

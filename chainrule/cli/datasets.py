@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from chainrule.cli.options import Function, json_option, server_option
-from chainrule.cli.run import say
+from chainrule.cli.run import deleted
 from chainrule.cli.sending import upload_bar
 from chainrule.cli.table import print_table
 from chainrule.cli.text import as_dict, local_time, number, print_json, size
@@ -168,12 +168,13 @@ def list_datasets(server: str, as_json: bool) -> None:
 @datasets.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @server_option
-def delete(names: tuple[str, ...], server: str) -> None:
+@json_option('{"deleted": NAME} for each')
+def delete(names: tuple[str, ...], server: str, as_json: bool) -> None:
     """Remove datasets that no unfinished job uses."""
     with Client(server) as client:
         for name in names:
             client.delete_dataset(name)
-            say(f"{name} deleted")
+            deleted(name, as_json)
 
 
 def _source(files: Sequence[str]) -> Source:

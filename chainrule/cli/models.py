@@ -6,7 +6,7 @@ import click
 import yaml
 
 from chainrule.cli.options import json_option, server_option
-from chainrule.cli.run import say
+from chainrule.cli.run import deleted, say
 from chainrule.cli.sending import upload_bar
 from chainrule.cli.table import print_table
 from chainrule.cli.text import as_dict, local_time, number, optional, percent, print_json, size
@@ -32,6 +32,7 @@ def models() -> None:
       chainrule models list
       chainrule models download NAME -o digits.safetensors
       chainrule models download NAME --format onnx -o digits.onnx
+      chainrule models create JOB best --id digits
       chainrule models upload digits.safetensors --id digits
       chainrule models alias production NAME
     """
@@ -106,14 +107,37 @@ def upload(
 
 
 @models.command()
+@click.argument("job")
+@click.argument("step", default="latest")
+@click.option("--id", "model_id", default="", help="The model's name. By default it is called JOB-STEP.")
+@server_option
+@json_option("the model")
+def create(job: str, step: str, model_id: str, server: str, as_json: bool) -> None:
+    """Make a model of a checkpoint of JOB, whatever became of the job.
+
+    STEP is one that `chainrule jobs checkpoints JOB` lists, or latest (the default), or best.
+
+    \b
+      chainrule models create JOB 1200 --id before-the-drop
+    """
+    with Client(server) as client:
+        model = client.create_model(job, step if step.isdecimal() else f"@{step.removeprefix('@')}", model_id)
+    if as_json:
+        print_json(as_dict(model))
+    else:
+        click.echo(f"{model.name}: {model.parameter_count:,} parameters, as of {model.checkpoint}")
+
+
+@models.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @server_option
-def delete(names: tuple[str, ...], server: str) -> None:
+@json_option('{"deleted": NAME} for each')
+def delete(names: tuple[str, ...], server: str, as_json: bool) -> None:
     """Remove models. Jobs that started from them go on."""
     with Client(server) as client:
         for name in names:
             client.delete_model(name)
-            say(f"{name} deleted")
+            deleted(name, as_json)
 
 
 @models.command()
@@ -176,12 +200,14 @@ def set_alias(alias: str, name: str, server: str, as_json: bool) -> None:
 @models.command()
 @click.argument("aliases", metavar="ALIAS...", nargs=-1, required=True)
 @server_option
-def unalias(aliases: tuple[str, ...], server: str) -> None:
+@json_option('{"deleted": ALIAS} for each')
+def unalias(aliases: tuple[str, ...], server: str, as_json: bool) -> None:
     """Remove aliases. Their models stay."""
     with Client(server) as client:
         for each in aliases:
             client.delete_model_alias(each)
-            say(f"@{bare_alias(each)} removed")
+            name = f"@{bare_alias(each)}"
+            print_json({"deleted": name}) if as_json else say(f"{name} removed")
 
 
 def _stands_for(alias: str, model: Model) -> str:

@@ -32,6 +32,17 @@ def server_option(function: Function) -> Function:
     )(function)
 
 
+def labels_option(what: str) -> Callable[[Function], Function]:
+    """Labels, as a mapping."""
+    return click.option("--label", "labels", metavar="KEY=VALUE", multiple=True, callback=_labels, help=what)
+
+
+def _labels(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    if wrong := [value for value in values if "=" not in value]:
+        raise click.BadParameter(f"is {wrong[0]!r}; must be KEY=VALUE, like team=blue")
+    return {key: value for key, _, value in (each.partition("=") for each in values)}
+
+
 def json_option(what: str) -> Callable[[Function], Function]:
     """Output for programs."""
     return click.option("--json", "as_json", is_flag=True, help=f"Print {what} as JSON, one object a line.")

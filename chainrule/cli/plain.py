@@ -1,5 +1,6 @@
 """The views of a job for everything that is not a terminal: lines for a log, and JSON for a program."""
 
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
@@ -7,8 +8,18 @@ import click
 
 from chainrule.cli.health import headline, trouble_name
 from chainrule.cli.story import Story
-from chainrule.cli.text import as_dict, beyond_accuracy, number, optional, percent, print_json, seconds, state_name
-from chainrule.v1.training_event_pb2 import EpochCompleted, TrainingEvent
+from chainrule.cli.text import (
+    as_dict,
+    beyond_accuracy,
+    labels,
+    number,
+    optional,
+    percent,
+    print_json,
+    seconds,
+    state_name,
+)
+from chainrule.v1.training_event_pb2 import EpochCompleted, SettingsChanged, TrainingEvent
 from chainrule.v1.training_job_pb2 import TrainingJob, TrainingProgress
 
 
@@ -54,6 +65,11 @@ def describe(job: TrainingJob, event: TrainingEvent) -> str:
         case "rolled_back":
             back = event.rolled_back
             return f"rolled back to step {back.step}, learning rate now {back.learning_rate:g}: {back.reason}"
+        case "settings_changed":
+            return f"changed: {', '.join(_settings(event.settings_changed))}"
+        case "learning_rate_changed":
+            changed = event.learning_rate_changed
+            return f"learning rate {changed.learning_rate:g} from step {changed.step:,} on"
         case "diagnosed":
             found = event.diagnosed.diagnosis
             return f"{headline(found)}: {found.evidence}. {found.advice}"
@@ -61,6 +77,19 @@ def describe(job: TrainingJob, event: TrainingEvent) -> str:
             return f"no more {trouble_name(event.recovered.trouble)} after step {event.recovered.step:,}"
         case _:
             return ""
+
+
+def _settings(changed: SettingsChanged) -> Iterator[str]:
+    """Each field that was changed, with its new value."""
+    job = changed.training_job
+    for path in changed.update_mask.paths:
+        if path == "labels":
+            yield f"labels {labels(job) or 'none'}"
+        elif path == "learning_rate":
+            yield f"learning rate {job.learning_rate:g}, which holds from one of the next steps on"
+        else:
+            of, name = (job.spec, path.removeprefix("spec.")) if path.startswith("spec.") else (job, path)
+            yield f"{name.replace('_', ' ')} {getattr(of, name) or 'none'}"
 
 
 def _epoch(job: TrainingJob, epoch: EpochCompleted) -> str:

@@ -7,6 +7,7 @@ import click
 
 from chainrule.cli.follow import follow, view_for
 from chainrule.cli.sending import upload_bar
+from chainrule.cli.text import print_json
 from chainrule.client import Client
 from chainrule.coordinator import embedded
 from chainrule.errors import FailedPrecondition
@@ -41,6 +42,11 @@ class Outcome:
 def say(sentence: str) -> None:
     """Tells people what is going on, on stderr: stdout is for results."""
     click.echo(sentence, err=True)
+
+
+def deleted(name: str, as_json: bool) -> None:
+    """Tells that something is gone."""
+    print_json({"deleted": name}) if as_json else say(f"{name} deleted")
 
 
 def create(client: Client, file: JobFile) -> TrainingJob:

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
-from chainrule.v1.training_event_pb2 import EpochCompleted, RolledBack, StateChanged, TrainingEvent
+from chainrule.v1.training_event_pb2 import EpochCompleted, RolledBack, SettingsChanged, StateChanged, TrainingEvent
 from chainrule.v1.training_health_pb2 import Diagnosed, HealthSampled, Recovered
 from chainrule.v1.training_job_pb2 import TrainingJob, TrainingProgress
 
@@ -68,6 +68,8 @@ class Story:
                 self._take_epoch(update.epoch_completed)
             case "rolled_back":
                 self._take_rollback(update.rolled_back)
+            case "settings_changed":
+                self._take_settings(update.settings_changed)
             case "health_sampled":
                 self.look = update.health_sampled
             case "diagnosed":
@@ -92,6 +94,11 @@ class Story:
             job.result.CopyFrom(change.result)
             if change.reason:  # it stopped early
                 job.progress.total_steps = job.progress.step
+
+    def _take_settings(self, change: SettingsChanged) -> None:
+        if "labels" in change.update_mask.paths:
+            self.job.labels.clear()
+        change.update_mask.MergeMessage(change.training_job, self.job)
 
     def _take_epoch(self, epoch: EpochCompleted) -> None:
         progress = self.job.progress

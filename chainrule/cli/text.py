@@ -30,6 +30,11 @@ def state_name(job: TrainingJob | StateChanged) -> str:
     return values[job.state].name if job.state in values else str(int(job.state))
 
 
+def labels(job: TrainingJob) -> str:
+    """``team=blue x=1``."""
+    return " ".join(f"{key}={value}" for key, value in sorted(job.labels.items()))
+
+
 def optional(message: Message, field: str) -> float | None:
     """An optional number of a message, None if it is unset."""
     return float(getattr(message, field)) if message.HasField(field) else None

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from chainrule.cli.follow import follow, view_for
-from chainrule.cli.options import check_address, json_option
+from chainrule.cli.options import check_address, json_option, labels_option
 from chainrule.cli.places import run_dir
 from chainrule.cli.program import INTERRUPTED
 from chainrule.cli.result import report
@@ -41,6 +41,7 @@ from chainrule.v1.training_job_pb2 import TrainingJob
     type=click.Path(path_type=Path, file_okay=False),
     help="Where this run's coordinator keeps its data. By default a new folder in ~/.local/share/chainrule/runs.",
 )
+@labels_option("Words to find the job by, such as team=blue. May be given several times.")
 @click.option("--workers", type=click.IntRange(min=1), help="Use so many workers instead of what the file says.")
 @click.pass_context
 def train(
@@ -50,6 +51,7 @@ def train(
     following: bool,
     as_json: bool,
     data_dir: Path | None,
+    labels: dict[str, str],
     workers: int | None,
 ) -> None:
     """Train the network that a job file describes.
@@ -73,18 +75,19 @@ def train(
     if server and data_dir:
         raise click.UsageError("--data-dir is for a run without a server")
     file = read_job_file(job_file)
-    if workers is not None:
-        file = _with_workers(file, workers)
+    file = _changed(file, labels, workers)
     if not server:
         launch = context.find_object(Launch) or Launch()
         context.exit(_train_embedded(file, data_dir or run_dir(job_file.stem, datetime.now()), as_json, launch))
     context.exit(_train_on(server, file, following, as_json))
 
 
-def _with_workers(file: JobFile, workers: int) -> JobFile:
+def _changed(file: JobFile, labels: dict[str, str], workers: int | None) -> JobFile:
     job = TrainingJob()
     job.CopyFrom(file.job)
-    job.spec.workers = workers
+    job.labels.update(labels)
+    if workers is not None:
+        job.spec.workers = workers
     return replace(file, job=job)
 
 

@@ -29,7 +29,7 @@ from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n chainrule/v1/model_service.proto\x12\x0c\x63hainrule.v1\x1a\x1a\x63hainrule/v1/network.proto\x1a\x1e\x63hainrule/v1/preparation.proto\x1a\x1f\x63hainrule/v1/training_job.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf4\x05\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0ctraining_job\x18\x02 \x01(\t\x12&\n\x07network\x18\x03 \x01(\x0b\x32\x15.chainrule.v1.Network\x12\x13\n\x0binput_shape\x18\x04 \x03(\x03\x12\x17\n\x0fparameter_count\x18\x05 \x01(\x03\x12\x19\n\x11parameters_sha256\x18\x06 \x01(\t\x12\x1c\n\x0fvalidation_loss\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12 \n\x13validation_accuracy\x18\x08 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\nsize_bytes\x18\t \x01(\x03\x12\x0e\n\x06sha256\x18\n \x01(\t\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x44\n\x11validation_scores\x18\x0c \x03(\x0b\x32).chainrule.v1.Model.ValidationScoresEntry\x12\x14\n\x0cinput_column\x18\x14 \x01(\t\x12 \n\x04loss\x18\x15 \x01(\x0b\x32\x12.chainrule.v1.Loss\x12+\n\x04spec\x18\x16 \x01(\x0b\x32\x1d.chainrule.v1.TrainingJobSpec\x12\x16\n\x0e\x64\x61taset_sha256\x18\x17 \x01(\t\x12\x0f\n\x07\x61liases\x18\x18 \x03(\t\x12\x0f\n\x07\x63lasses\x18\x19 \x03(\t\x12&\n\x07windows\x18\x1a \x01(\x0b\x32\x15.chainrule.v1.Windows\x12\x12\n\ncreated_by\x18\x1e \x01(\t\x1a\x37\n\x15ValidationScoresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\";\n\x06\x46ormat\x12\x16\n\x12\x46ORMAT_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSAFETENSORS\x10\x01\x12\x08\n\x04ONNX\x10\x02\x42\x12\n\x10_validation_lossB\x16\n\x14_validation_accuracy\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"R\n\x12ListModelsResponse\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.chainrule.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"P\n\x14\x44ownloadModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x1a.chainrule.v1.Model.Format\"Y\n\x15\x44ownloadModelResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0e\n\x06sha256\x18\x04 \x01(\t\"}\n\x12UploadModelRequest\x12\x31\n\x06header\x18\x01 \x01(\x0b\x32\x1f.chainrule.v1.UploadModelHeaderH\x00\x12)\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x18.chainrule.v1.ModelChunkH\x00\x42\t\n\x07payload\"\x9c\x01\n\x11UploadModelHeader\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12&\n\x07network\x18\x04 \x01(\x0b\x32\x15.chainrule.v1.Network\x12\x13\n\x0binput_shape\x18\x05 \x03(\x03\x12\x14\n\x0cinput_column\x18\x06 \x01(\t\"*\n\nModelChunk\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\"\n\x12\x44\x65leteModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x9b\x01\n\x14\x45valuateModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12\x14\n\x0cinput_column\x18\x03 \x01(\t\x12\x15\n\rtarget_column\x18\x04 \x01(\t\x12\x15\n\rweight_column\x18\x05 \x01(\t\x12 \n\x04loss\x18\x06 \x01(\x0b\x32\x12.chainrule.v1.Loss\"\xcc\x01\n\x15\x45valuateModelResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04loss\x18\x02 \x01(\x01\x12?\n\x06scores\x18\x03 \x03(\x0b\x32/.chainrule.v1.EvaluateModelResponse.ScoresEntry\x12\x0c\n\x04rows\x18\x04 \x01(\x03\x12\x18\n\x10\x64uration_seconds\x18\x05 \x01(\x01\x1a-\n\x0bScoresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"3\n\x14SetModelAliasRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x61lias\x18\x02 \x01(\t\"(\n\x17\x44\x65leteModelAliasRequest\x12\r\n\x05\x61lias\x18\x01 \x01(\t2\x83\x05\n\x0cModelService\x12>\n\x08GetModel\x12\x1d.chainrule.v1.GetModelRequest\x1a\x13.chainrule.v1.Model\x12O\n\nListModels\x12\x1f.chainrule.v1.ListModelsRequest\x1a .chainrule.v1.ListModelsResponse\x12Z\n\rDownloadModel\x12\".chainrule.v1.DownloadModelRequest\x1a#.chainrule.v1.DownloadModelResponse0\x01\x12\x46\n\x0bUploadModel\x12 .chainrule.v1.UploadModelRequest\x1a\x13.chainrule.v1.Model(\x01\x12G\n\x0b\x44\x65leteModel\x12 .chainrule.v1.DeleteModelRequest\x1a\x16.google.protobuf.Empty\x12X\n\rEvaluateModel\x12\".chainrule.v1.EvaluateModelRequest\x1a#.chainrule.v1.EvaluateModelResponse\x12H\n\rSetModelAlias\x12\".chainrule.v1.SetModelAliasRequest\x1a\x13.chainrule.v1.Model\x12Q\n\x10\x44\x65leteModelAlias\x12%.chainrule.v1.DeleteModelAliasRequest\x1a\x16.google.protobuf.Emptyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n chainrule/v1/model_service.proto\x12\x0c\x63hainrule.v1\x1a\x1a\x63hainrule/v1/network.proto\x1a\x1e\x63hainrule/v1/preparation.proto\x1a\x1f\x63hainrule/v1/training_job.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc9\x06\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0ctraining_job\x18\x02 \x01(\t\x12&\n\x07network\x18\x03 \x01(\x0b\x32\x15.chainrule.v1.Network\x12\x13\n\x0binput_shape\x18\x04 \x03(\x03\x12\x17\n\x0fparameter_count\x18\x05 \x01(\x03\x12\x19\n\x11parameters_sha256\x18\x06 \x01(\t\x12\x1c\n\x0fvalidation_loss\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12 \n\x13validation_accuracy\x18\x08 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\nsize_bytes\x18\t \x01(\x03\x12\x0e\n\x06sha256\x18\n \x01(\t\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x44\n\x11validation_scores\x18\x0c \x03(\x0b\x32).chainrule.v1.Model.ValidationScoresEntry\x12\x14\n\x0cinput_column\x18\x14 \x01(\t\x12 \n\x04loss\x18\x15 \x01(\x0b\x32\x12.chainrule.v1.Loss\x12+\n\x04spec\x18\x16 \x01(\x0b\x32\x1d.chainrule.v1.TrainingJobSpec\x12\x16\n\x0e\x64\x61taset_sha256\x18\x17 \x01(\t\x12\x0f\n\x07\x61liases\x18\x18 \x03(\t\x12\x0f\n\x07\x63lasses\x18\x19 \x03(\t\x12&\n\x07windows\x18\x1a \x01(\x0b\x32\x15.chainrule.v1.Windows\x12\x12\n\ncheckpoint\x18\x1b \x01(\t\x12?\n\x15learning_rate_changes\x18\x1c \x03(\x0b\x32 .chainrule.v1.LearningRateChange\x12\x12\n\ncreated_by\x18\x1e \x01(\t\x1a\x37\n\x15ValidationScoresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\";\n\x06\x46ormat\x12\x16\n\x12\x46ORMAT_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSAFETENSORS\x10\x01\x12\x08\n\x04ONNX\x10\x02\x42\x12\n\x10_validation_lossB\x16\n\x14_validation_accuracy\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"R\n\x12ListModelsResponse\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.chainrule.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"P\n\x14\x44ownloadModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x1a.chainrule.v1.Model.Format\"Y\n\x15\x44ownloadModelResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0e\n\x06sha256\x18\x04 \x01(\t\"}\n\x12UploadModelRequest\x12\x31\n\x06header\x18\x01 \x01(\x0b\x32\x1f.chainrule.v1.UploadModelHeaderH\x00\x12)\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x18.chainrule.v1.ModelChunkH\x00\x42\t\n\x07payload\"\x9c\x01\n\x11UploadModelHeader\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12&\n\x07network\x18\x04 \x01(\x0b\x32\x15.chainrule.v1.Network\x12\x13\n\x0binput_shape\x18\x05 \x03(\x03\x12\x14\n\x0cinput_column\x18\x06 \x01(\t\"*\n\nModelChunk\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\":\n\x12\x43reateModelRequest\x12\x12\n\ncheckpoint\x18\x01 \x01(\t\x12\x10\n\x08model_id\x18\x02 \x01(\t\"\"\n\x12\x44\x65leteModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x9b\x01\n\x14\x45valuateModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12\x14\n\x0cinput_column\x18\x03 \x01(\t\x12\x15\n\rtarget_column\x18\x04 \x01(\t\x12\x15\n\rweight_column\x18\x05 \x01(\t\x12 \n\x04loss\x18\x06 \x01(\x0b\x32\x12.chainrule.v1.Loss\"\xcc\x01\n\x15\x45valuateModelResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04loss\x18\x02 \x01(\x01\x12?\n\x06scores\x18\x03 \x03(\x0b\x32/.chainrule.v1.EvaluateModelResponse.ScoresEntry\x12\x0c\n\x04rows\x18\x04 \x01(\x03\x12\x18\n\x10\x64uration_seconds\x18\x05 \x01(\x01\x1a-\n\x0bScoresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"3\n\x14SetModelAliasRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x61lias\x18\x02 \x01(\t\"(\n\x17\x44\x65leteModelAliasRequest\x12\r\n\x05\x61lias\x18\x01 \x01(\t2\xc9\x05\n\x0cModelService\x12>\n\x08GetModel\x12\x1d.chainrule.v1.GetModelRequest\x1a\x13.chainrule.v1.Model\x12O\n\nListModels\x12\x1f.chainrule.v1.ListModelsRequest\x1a .chainrule.v1.ListModelsResponse\x12Z\n\rDownloadModel\x12\".chainrule.v1.DownloadModelRequest\x1a#.chainrule.v1.DownloadModelResponse0\x01\x12\x46\n\x0bUploadModel\x12 .chainrule.v1.UploadModelRequest\x1a\x13.chainrule.v1.Model(\x01\x12\x44\n\x0b\x43reateModel\x12 .chainrule.v1.CreateModelRequest\x1a\x13.chainrule.v1.Model\x12G\n\x0b\x44\x65leteModel\x12 .chainrule.v1.DeleteModelRequest\x1a\x16.google.protobuf.Empty\x12X\n\rEvaluateModel\x12\".chainrule.v1.EvaluateModelRequest\x1a#.chainrule.v1.EvaluateModelResponse\x12H\n\rSetModelAlias\x12\".chainrule.v1.SetModelAliasRequest\x1a\x13.chainrule.v1.Model\x12Q\n\x10\x44\x65leteModelAlias\x12%.chainrule.v1.DeleteModelAliasRequest\x1a\x16.google.protobuf.Emptyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,39 +41,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVALUATEMODELRESPONSE_SCORESENTRY']._loaded_options = None
   _globals['_EVALUATEMODELRESPONSE_SCORESENTRY']._serialized_options = b'8\001'
   _globals['_MODEL']._serialized_start=206
-  _globals['_MODEL']._serialized_end=962
-  _globals['_MODEL_VALIDATIONSCORESENTRY']._serialized_start=802
-  _globals['_MODEL_VALIDATIONSCORESENTRY']._serialized_end=857
-  _globals['_MODEL_FORMAT']._serialized_start=859
-  _globals['_MODEL_FORMAT']._serialized_end=918
-  _globals['_GETMODELREQUEST']._serialized_start=964
-  _globals['_GETMODELREQUEST']._serialized_end=995
-  _globals['_LISTMODELSREQUEST']._serialized_start=997
-  _globals['_LISTMODELSREQUEST']._serialized_end=1055
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1057
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1139
-  _globals['_DOWNLOADMODELREQUEST']._serialized_start=1141
-  _globals['_DOWNLOADMODELREQUEST']._serialized_end=1221
-  _globals['_DOWNLOADMODELRESPONSE']._serialized_start=1223
-  _globals['_DOWNLOADMODELRESPONSE']._serialized_end=1312
-  _globals['_UPLOADMODELREQUEST']._serialized_start=1314
-  _globals['_UPLOADMODELREQUEST']._serialized_end=1439
-  _globals['_UPLOADMODELHEADER']._serialized_start=1442
-  _globals['_UPLOADMODELHEADER']._serialized_end=1598
-  _globals['_MODELCHUNK']._serialized_start=1600
-  _globals['_MODELCHUNK']._serialized_end=1642
-  _globals['_DELETEMODELREQUEST']._serialized_start=1644
-  _globals['_DELETEMODELREQUEST']._serialized_end=1678
-  _globals['_EVALUATEMODELREQUEST']._serialized_start=1681
-  _globals['_EVALUATEMODELREQUEST']._serialized_end=1836
-  _globals['_EVALUATEMODELRESPONSE']._serialized_start=1839
-  _globals['_EVALUATEMODELRESPONSE']._serialized_end=2043
-  _globals['_EVALUATEMODELRESPONSE_SCORESENTRY']._serialized_start=1998
-  _globals['_EVALUATEMODELRESPONSE_SCORESENTRY']._serialized_end=2043
-  _globals['_SETMODELALIASREQUEST']._serialized_start=2045
-  _globals['_SETMODELALIASREQUEST']._serialized_end=2096
-  _globals['_DELETEMODELALIASREQUEST']._serialized_start=2098
-  _globals['_DELETEMODELALIASREQUEST']._serialized_end=2138
-  _globals['_MODELSERVICE']._serialized_start=2141
-  _globals['_MODELSERVICE']._serialized_end=2784
+  _globals['_MODEL']._serialized_end=1047
+  _globals['_MODEL_VALIDATIONSCORESENTRY']._serialized_start=887
+  _globals['_MODEL_VALIDATIONSCORESENTRY']._serialized_end=942
+  _globals['_MODEL_FORMAT']._serialized_start=944
+  _globals['_MODEL_FORMAT']._serialized_end=1003
+  _globals['_GETMODELREQUEST']._serialized_start=1049
+  _globals['_GETMODELREQUEST']._serialized_end=1080
+  _globals['_LISTMODELSREQUEST']._serialized_start=1082
+  _globals['_LISTMODELSREQUEST']._serialized_end=1140
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1142
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1224
+  _globals['_DOWNLOADMODELREQUEST']._serialized_start=1226
+  _globals['_DOWNLOADMODELREQUEST']._serialized_end=1306
+  _globals['_DOWNLOADMODELRESPONSE']._serialized_start=1308
+  _globals['_DOWNLOADMODELRESPONSE']._serialized_end=1397
+  _globals['_UPLOADMODELREQUEST']._serialized_start=1399
+  _globals['_UPLOADMODELREQUEST']._serialized_end=1524
+  _globals['_UPLOADMODELHEADER']._serialized_start=1527
+  _globals['_UPLOADMODELHEADER']._serialized_end=1683
+  _globals['_MODELCHUNK']._serialized_start=1685
+  _globals['_MODELCHUNK']._serialized_end=1727
+  _globals['_CREATEMODELREQUEST']._serialized_start=1729
+  _globals['_CREATEMODELREQUEST']._serialized_end=1787
+  _globals['_DELETEMODELREQUEST']._serialized_start=1789
+  _globals['_DELETEMODELREQUEST']._serialized_end=1823
+  _globals['_EVALUATEMODELREQUEST']._serialized_start=1826
+  _globals['_EVALUATEMODELREQUEST']._serialized_end=1981
+  _globals['_EVALUATEMODELRESPONSE']._serialized_start=1984
+  _globals['_EVALUATEMODELRESPONSE']._serialized_end=2188
+  _globals['_EVALUATEMODELRESPONSE_SCORESENTRY']._serialized_start=2143
+  _globals['_EVALUATEMODELRESPONSE_SCORESENTRY']._serialized_end=2188
+  _globals['_SETMODELALIASREQUEST']._serialized_start=2190
+  _globals['_SETMODELALIASREQUEST']._serialized_end=2241
+  _globals['_DELETEMODELALIASREQUEST']._serialized_start=2243
+  _globals['_DELETEMODELALIASREQUEST']._serialized_end=2283
+  _globals['_MODELSERVICE']._serialized_start=2286
+  _globals['_MODELSERVICE']._serialized_end=2999
 # @@protoc_insertion_point(module_scope)

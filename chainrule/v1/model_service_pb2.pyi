@@ -95,6 +95,8 @@ class Model(google.protobuf.message.Message):
     ALIASES_FIELD_NUMBER: builtins.int
     CLASSES_FIELD_NUMBER: builtins.int
     WINDOWS_FIELD_NUMBER: builtins.int
+    CHECKPOINT_FIELD_NUMBER: builtins.int
+    LEARNING_RATE_CHANGES_FIELD_NUMBER: builtins.int
     CREATED_BY_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The resource name, "models/<id>"."""
@@ -118,6 +120,8 @@ class Model(google.protobuf.message.Message):
     """The dataset's column that it was trained on."""
     dataset_sha256: builtins.str
     """SHA-256 of the file that the job's dataset was made of, in hexadecimal; a dataset of the same name may come later."""
+    checkpoint: builtins.str
+    """The checkpoint that it was made of, "jobs/<id>/checkpoints/<step>"; empty if it is what its job ended with."""
     created_by: builtins.str
     """The principal that created its job, or uploaded it; empty where the service asks nobody who they are. Only that
     principal, or one with the scope admin, may delete it.
@@ -162,6 +166,10 @@ class Model(google.protobuf.message.Message):
     def windows(self) -> chainrule.v1.preparation_pb2.Windows:
         """The windows of rows that it takes. Unset if it takes single rows."""
 
+    @property
+    def learning_rate_changes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[chainrule.v1.training_job_pb2.LearningRateChange]:
+        """The learning rates that held in place of the spec's: it takes these, too, to get the same bits again."""
+
     def __init__(
         self,
         *,
@@ -184,10 +192,12 @@ class Model(google.protobuf.message.Message):
         aliases: collections.abc.Iterable[builtins.str] | None = ...,
         classes: collections.abc.Iterable[builtins.str] | None = ...,
         windows: chainrule.v1.preparation_pb2.Windows | None = ...,
+        checkpoint: builtins.str = ...,
+        learning_rate_changes: collections.abc.Iterable[chainrule.v1.training_job_pb2.LearningRateChange] | None = ...,
         created_by: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "create_time", b"create_time", "loss", b"loss", "network", b"network", "spec", b"spec", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss", "windows", b"windows"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "aliases", b"aliases", "classes", b"classes", "create_time", b"create_time", "created_by", b"created_by", "dataset_sha256", b"dataset_sha256", "input_column", b"input_column", "input_shape", b"input_shape", "loss", b"loss", "name", b"name", "network", b"network", "parameter_count", b"parameter_count", "parameters_sha256", b"parameters_sha256", "sha256", b"sha256", "size_bytes", b"size_bytes", "spec", b"spec", "training_job", b"training_job", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss", "validation_scores", b"validation_scores", "windows", b"windows"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "aliases", b"aliases", "checkpoint", b"checkpoint", "classes", b"classes", "create_time", b"create_time", "created_by", b"created_by", "dataset_sha256", b"dataset_sha256", "input_column", b"input_column", "input_shape", b"input_shape", "learning_rate_changes", b"learning_rate_changes", "loss", b"loss", "name", b"name", "network", b"network", "parameter_count", b"parameter_count", "parameters_sha256", b"parameters_sha256", "sha256", b"sha256", "size_bytes", b"size_bytes", "spec", b"spec", "training_job", b"training_job", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss", "validation_scores", b"validation_scores", "windows", b"windows"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_validation_accuracy", b"_validation_accuracy"]) -> typing.Literal["validation_accuracy"] | None: ...
     @typing.overload
@@ -405,6 +415,32 @@ class ModelChunk(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["data", b"data", "offset", b"offset"]) -> None: ...
 
 global___ModelChunk = ModelChunk
+
+@typing.final
+class CreateModelRequest(google.protobuf.message.Message):
+    """The request of CreateModel."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CHECKPOINT_FIELD_NUMBER: builtins.int
+    MODEL_ID_FIELD_NUMBER: builtins.int
+    checkpoint: builtins.str
+    """The checkpoint, "jobs/<id>/checkpoints/<step>"; or "jobs/<id>/checkpoints/@latest", the newest, or ".../@best", the
+    best one, of a job that keeps that. Required.
+    """
+    model_id: builtins.str
+    """The id it is to have: 1 to 63 lower-case letters, digits and hyphens, beginning with a letter. Default:
+    "<the job's id>-<step>".
+    """
+    def __init__(
+        self,
+        *,
+        checkpoint: builtins.str = ...,
+        model_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["checkpoint", b"checkpoint", "model_id", b"model_id"]) -> None: ...
+
+global___CreateModelRequest = CreateModelRequest
 
 @typing.final
 class DeleteModelRequest(google.protobuf.message.Message):

@@ -57,6 +57,11 @@ class ModelServiceStub(object):
                 request_serializer=chainrule_dot_v1_dot_model__service__pb2.UploadModelRequest.SerializeToString,
                 response_deserializer=chainrule_dot_v1_dot_model__service__pb2.Model.FromString,
                 _registered_method=True)
+        self.CreateModel = channel.unary_unary(
+                '/chainrule.v1.ModelService/CreateModel',
+                request_serializer=chainrule_dot_v1_dot_model__service__pb2.CreateModelRequest.SerializeToString,
+                response_deserializer=chainrule_dot_v1_dot_model__service__pb2.Model.FromString,
+                _registered_method=True)
         self.DeleteModel = channel.unary_unary(
                 '/chainrule.v1.ModelService/DeleteModel',
                 request_serializer=chainrule_dot_v1_dot_model__service__pb2.DeleteModelRequest.SerializeToString,
@@ -113,6 +118,13 @@ class ModelServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateModel(self, request, context):
+        """Makes a model of a job's checkpoint, whatever became of the job. Repeating the call returns the same model.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteModel(self, request, context):
         """Removes a model. Jobs that started from it have a copy of what they took.
         """
@@ -163,6 +175,11 @@ def add_ModelServiceServicer_to_server(servicer, server):
             'UploadModel': grpc.stream_unary_rpc_method_handler(
                     servicer.UploadModel,
                     request_deserializer=chainrule_dot_v1_dot_model__service__pb2.UploadModelRequest.FromString,
+                    response_serializer=chainrule_dot_v1_dot_model__service__pb2.Model.SerializeToString,
+            ),
+            'CreateModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateModel,
+                    request_deserializer=chainrule_dot_v1_dot_model__service__pb2.CreateModelRequest.FromString,
                     response_serializer=chainrule_dot_v1_dot_model__service__pb2.Model.SerializeToString,
             ),
             'DeleteModel': grpc.unary_unary_rpc_method_handler(
@@ -295,6 +312,33 @@ class ModelService(object):
             target,
             '/chainrule.v1.ModelService/UploadModel',
             chainrule_dot_v1_dot_model__service__pb2.UploadModelRequest.SerializeToString,
+            chainrule_dot_v1_dot_model__service__pb2.Model.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/chainrule.v1.ModelService/CreateModel',
+            chainrule_dot_v1_dot_model__service__pb2.CreateModelRequest.SerializeToString,
             chainrule_dot_v1_dot_model__service__pb2.Model.FromString,
             options,
             channel_credentials,

@@ -50,6 +50,12 @@ class ModelServiceStub:
     answer is there, whole and checked, or not at all.
     """
 
+    CreateModel: grpc.UnaryUnaryMultiCallable[
+        chainrule.v1.model_service_pb2.CreateModelRequest,
+        chainrule.v1.model_service_pb2.Model,
+    ]
+    """Makes a model of a job's checkpoint, whatever became of the job. Repeating the call returns the same model."""
+
     DeleteModel: grpc.UnaryUnaryMultiCallable[
         chainrule.v1.model_service_pb2.DeleteModelRequest,
         google.protobuf.empty_pb2.Empty,
@@ -106,6 +112,12 @@ class ModelServiceAsyncStub:
     """Keeps a model that was trained elsewhere: a header, then its safetensors file in chunks. The model exists once the
     answer is there, whole and checked, or not at all.
     """
+
+    CreateModel: grpc.aio.UnaryUnaryMultiCallable[
+        chainrule.v1.model_service_pb2.CreateModelRequest,
+        chainrule.v1.model_service_pb2.Model,
+    ]
+    """Makes a model of a job's checkpoint, whatever became of the job. Repeating the call returns the same model."""
 
     DeleteModel: grpc.aio.UnaryUnaryMultiCallable[
         chainrule.v1.model_service_pb2.DeleteModelRequest,
@@ -171,6 +183,14 @@ class ModelServiceServicer(metaclass=abc.ABCMeta):
         """Keeps a model that was trained elsewhere: a header, then its safetensors file in chunks. The model exists once the
         answer is there, whole and checked, or not at all.
         """
+
+    @abc.abstractmethod
+    def CreateModel(
+        self,
+        request: chainrule.v1.model_service_pb2.CreateModelRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[chainrule.v1.model_service_pb2.Model, collections.abc.Awaitable[chainrule.v1.model_service_pb2.Model]]:
+        """Makes a model of a job's checkpoint, whatever became of the job. Repeating the call returns the same model."""
 
     @abc.abstractmethod
     def DeleteModel(

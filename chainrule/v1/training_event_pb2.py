@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from chainrule.v1 import training_health_pb2 as chainrule_dot_v1_dot_training__health__pb2
 from chainrule.v1 import training_job_pb2 as chainrule_dot_v1_dot_training__job__pb2
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!chainrule/v1/training_event.proto\x12\x0c\x63hainrule.v1\x1a\"chainrule/v1/training_health.proto\x1a\x1f\x63hainrule/v1/training_job.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa4\x04\n\rTrainingEvent\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\rstate_changed\x18\x03 \x01(\x0b\x32\x1a.chainrule.v1.StateChangedH\x00\x12\x37\n\x0f\x65poch_completed\x18\x04 \x01(\x0b\x32\x1c.chainrule.v1.EpochCompletedH\x00\x12\x39\n\x10\x63heckpoint_saved\x18\x05 \x01(\x0b\x32\x1d.chainrule.v1.CheckpointSavedH\x00\x12/\n\x0bworker_lost\x18\x06 \x01(\x0b\x32\x18.chainrule.v1.WorkerLostH\x00\x12\x33\n\rworker_joined\x18\x07 \x01(\x0b\x32\x1a.chainrule.v1.WorkerJoinedH\x00\x12/\n\x0brolled_back\x18\x08 \x01(\x0b\x32\x18.chainrule.v1.RolledBackH\x00\x12\x35\n\x0ehealth_sampled\x18\t \x01(\x0b\x32\x1b.chainrule.v1.HealthSampledH\x00\x12,\n\tdiagnosed\x18\n \x01(\x0b\x32\x17.chainrule.v1.DiagnosedH\x00\x12,\n\trecovered\x18\x0b \x01(\x0b\x32\x17.chainrule.v1.RecoveredH\x00\x42\x06\n\x04kind\"\xa3\x01\n\x0cStateChanged\x12.\n\x05state\x18\x01 \x01(\x0e\x32\x1f.chainrule.v1.TrainingJob.State\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12%\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x16.chainrule.v1.JobError\x12,\n\x06result\x18\x04 \x01(\x0b\x32\x1c.chainrule.v1.TrainingResult\"\xb5\x04\n\x0e\x45pochCompleted\x12\r\n\x05\x65poch\x18\x01 \x01(\x05\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x15\n\rtraining_loss\x18\x03 \x01(\x01\x12\x1e\n\x11training_accuracy\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x1c\n\x0fvalidation_loss\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12 \n\x13validation_accuracy\x18\x06 \x01(\x01H\x02\x88\x01\x01\x12\x15\n\rlearning_rate\x18\x07 \x01(\x01\x12\x18\n\x10\x64uration_seconds\x18\x08 \x01(\x01\x12\x12\n\nbest_epoch\x18\x14 \x01(\x05\x12I\n\x0ftraining_scores\x18\t \x03(\x0b\x32\x30.chainrule.v1.EpochCompleted.TrainingScoresEntry\x12M\n\x11validation_scores\x18\n \x03(\x0b\x32\x32.chainrule.v1.EpochCompleted.ValidationScoresEntry\x1a\x35\n\x13TrainingScoresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x37\n\x15ValidationScoresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x14\n\x12_training_accuracyB\x12\n\x10_validation_lossB\x16\n\x14_validation_accuracy\"\x1f\n\x0f\x43heckpointSaved\x12\x0c\n\x04step\x18\x01 \x01(\x03\":\n\nWorkerLost\x12\x0e\n\x06worker\x18\x01 \x01(\x05\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x0e\n\x06reason\x18\x03 \x01(\t\">\n\x0cWorkerJoined\x12\x0e\n\x06worker\x18\x01 \x01(\x05\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x10\n\x08\x65xchange\x18\x03 \x01(\t\"X\n\nRolledBack\x12\x15\n\rdiverged_step\x18\x01 \x01(\x03\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x15\n\rlearning_rate\x18\x03 \x01(\x01\x12\x0e\n\x06reason\x18\x04 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!chainrule/v1/training_event.proto\x12\x0c\x63hainrule.v1\x1a\"chainrule/v1/training_health.proto\x1a\x1f\x63hainrule/v1/training_job.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa2\x05\n\rTrainingEvent\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\rstate_changed\x18\x03 \x01(\x0b\x32\x1a.chainrule.v1.StateChangedH\x00\x12\x37\n\x0f\x65poch_completed\x18\x04 \x01(\x0b\x32\x1c.chainrule.v1.EpochCompletedH\x00\x12\x39\n\x10\x63heckpoint_saved\x18\x05 \x01(\x0b\x32\x1d.chainrule.v1.CheckpointSavedH\x00\x12/\n\x0bworker_lost\x18\x06 \x01(\x0b\x32\x18.chainrule.v1.WorkerLostH\x00\x12\x33\n\rworker_joined\x18\x07 \x01(\x0b\x32\x1a.chainrule.v1.WorkerJoinedH\x00\x12/\n\x0brolled_back\x18\x08 \x01(\x0b\x32\x18.chainrule.v1.RolledBackH\x00\x12\x35\n\x0ehealth_sampled\x18\t \x01(\x0b\x32\x1b.chainrule.v1.HealthSampledH\x00\x12,\n\tdiagnosed\x18\n \x01(\x0b\x32\x17.chainrule.v1.DiagnosedH\x00\x12,\n\trecovered\x18\x0b \x01(\x0b\x32\x17.chainrule.v1.RecoveredH\x00\x12\x39\n\x10settings_changed\x18\x0c \x01(\x0b\x32\x1d.chainrule.v1.SettingsChangedH\x00\x12\x41\n\x15learning_rate_changed\x18\r \x01(\x0b\x32 .chainrule.v1.LearningRateChangeH\x00\x42\x06\n\x04kind\"\xa3\x01\n\x0cStateChanged\x12.\n\x05state\x18\x01 \x01(\x0e\x32\x1f.chainrule.v1.TrainingJob.State\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12%\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x16.chainrule.v1.JobError\x12,\n\x06result\x18\x04 \x01(\x0b\x32\x1c.chainrule.v1.TrainingResult\"\x87\x01\n\x0fSettingsChanged\x12/\n\x0bupdate_mask\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12/\n\x0ctraining_job\x18\x02 \x01(\x0b\x32\x19.chainrule.v1.TrainingJob\x12\x12\n\nchanged_by\x18\x03 \x01(\t\"\xb5\x04\n\x0e\x45pochCompleted\x12\r\n\x05\x65poch\x18\x01 \x01(\x05\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x15\n\rtraining_loss\x18\x03 \x01(\x01\x12\x1e\n\x11training_accuracy\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x1c\n\x0fvalidation_loss\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12 \n\x13validation_accuracy\x18\x06 \x01(\x01H\x02\x88\x01\x01\x12\x15\n\rlearning_rate\x18\x07 \x01(\x01\x12\x18\n\x10\x64uration_seconds\x18\x08 \x01(\x01\x12\x12\n\nbest_epoch\x18\x14 \x01(\x05\x12I\n\x0ftraining_scores\x18\t \x03(\x0b\x32\x30.chainrule.v1.EpochCompleted.TrainingScoresEntry\x12M\n\x11validation_scores\x18\n \x03(\x0b\x32\x32.chainrule.v1.EpochCompleted.ValidationScoresEntry\x1a\x35\n\x13TrainingScoresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x37\n\x15ValidationScoresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x14\n\x12_training_accuracyB\x12\n\x10_validation_lossB\x16\n\x14_validation_accuracy\"\x1f\n\x0f\x43heckpointSaved\x12\x0c\n\x04step\x18\x01 \x01(\x03\":\n\nWorkerLost\x12\x0e\n\x06worker\x18\x01 \x01(\x05\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x0e\n\x06reason\x18\x03 \x01(\t\">\n\x0cWorkerJoined\x12\x0e\n\x06worker\x18\x01 \x01(\x05\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x10\n\x08\x65xchange\x18\x03 \x01(\t\"X\n\nRolledBack\x12\x15\n\rdiverged_step\x18\x01 \x01(\x03\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x15\n\rlearning_rate\x18\x03 \x01(\x01\x12\x0e\n\x06reason\x18\x04 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,22 +39,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EPOCHCOMPLETED_TRAININGSCORESENTRY']._serialized_options = b'8\001'
   _globals['_EPOCHCOMPLETED_VALIDATIONSCORESENTRY']._loaded_options = None
   _globals['_EPOCHCOMPLETED_VALIDATIONSCORESENTRY']._serialized_options = b'8\001'
-  _globals['_TRAININGEVENT']._serialized_start=154
-  _globals['_TRAININGEVENT']._serialized_end=702
-  _globals['_STATECHANGED']._serialized_start=705
-  _globals['_STATECHANGED']._serialized_end=868
-  _globals['_EPOCHCOMPLETED']._serialized_start=871
-  _globals['_EPOCHCOMPLETED']._serialized_end=1436
-  _globals['_EPOCHCOMPLETED_TRAININGSCORESENTRY']._serialized_start=1260
-  _globals['_EPOCHCOMPLETED_TRAININGSCORESENTRY']._serialized_end=1313
-  _globals['_EPOCHCOMPLETED_VALIDATIONSCORESENTRY']._serialized_start=1315
-  _globals['_EPOCHCOMPLETED_VALIDATIONSCORESENTRY']._serialized_end=1370
-  _globals['_CHECKPOINTSAVED']._serialized_start=1438
-  _globals['_CHECKPOINTSAVED']._serialized_end=1469
-  _globals['_WORKERLOST']._serialized_start=1471
-  _globals['_WORKERLOST']._serialized_end=1529
-  _globals['_WORKERJOINED']._serialized_start=1531
-  _globals['_WORKERJOINED']._serialized_end=1593
-  _globals['_ROLLEDBACK']._serialized_start=1595
-  _globals['_ROLLEDBACK']._serialized_end=1683
+  _globals['_TRAININGEVENT']._serialized_start=188
+  _globals['_TRAININGEVENT']._serialized_end=862
+  _globals['_STATECHANGED']._serialized_start=865
+  _globals['_STATECHANGED']._serialized_end=1028
+  _globals['_SETTINGSCHANGED']._serialized_start=1031
+  _globals['_SETTINGSCHANGED']._serialized_end=1166
+  _globals['_EPOCHCOMPLETED']._serialized_start=1169
+  _globals['_EPOCHCOMPLETED']._serialized_end=1734
+  _globals['_EPOCHCOMPLETED_TRAININGSCORESENTRY']._serialized_start=1558
+  _globals['_EPOCHCOMPLETED_TRAININGSCORESENTRY']._serialized_end=1611
+  _globals['_EPOCHCOMPLETED_VALIDATIONSCORESENTRY']._serialized_start=1613
+  _globals['_EPOCHCOMPLETED_VALIDATIONSCORESENTRY']._serialized_end=1668
+  _globals['_CHECKPOINTSAVED']._serialized_start=1736
+  _globals['_CHECKPOINTSAVED']._serialized_end=1767
+  _globals['_WORKERLOST']._serialized_start=1769
+  _globals['_WORKERLOST']._serialized_end=1827
+  _globals['_WORKERJOINED']._serialized_start=1829
+  _globals['_WORKERJOINED']._serialized_end=1891
+  _globals['_ROLLEDBACK']._serialized_start=1893
+  _globals['_ROLLEDBACK']._serialized_end=1981
 # @@protoc_insertion_point(module_scope)

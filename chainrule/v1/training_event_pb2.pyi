@@ -8,6 +8,7 @@ import chainrule.v1.training_health_pb2
 import chainrule.v1.training_job_pb2
 import collections.abc
 import google.protobuf.descriptor
+import google.protobuf.field_mask_pb2
 import google.protobuf.internal.containers
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
@@ -32,6 +33,8 @@ class TrainingEvent(google.protobuf.message.Message):
     HEALTH_SAMPLED_FIELD_NUMBER: builtins.int
     DIAGNOSED_FIELD_NUMBER: builtins.int
     RECOVERED_FIELD_NUMBER: builtins.int
+    SETTINGS_CHANGED_FIELD_NUMBER: builtins.int
+    LEARNING_RATE_CHANGED_FIELD_NUMBER: builtins.int
     number: builtins.int
     """The number, from 1."""
     @property
@@ -74,6 +77,16 @@ class TrainingEvent(google.protobuf.message.Message):
     def recovered(self) -> chainrule.v1.training_health_pb2.Recovered:
         """Something that was wrong no longer is."""
 
+    @property
+    def settings_changed(self) -> global___SettingsChanged:
+        """The job's settings were changed."""
+
+    @property
+    def learning_rate_changed(self) -> chainrule.v1.training_job_pb2.LearningRateChange:
+        """The learning rate that was asked for holds from here on. Whoever trains the same spec with the same changes gets
+        the same bits.
+        """
+
     def __init__(
         self,
         *,
@@ -88,10 +101,12 @@ class TrainingEvent(google.protobuf.message.Message):
         health_sampled: chainrule.v1.training_health_pb2.HealthSampled | None = ...,
         diagnosed: chainrule.v1.training_health_pb2.Diagnosed | None = ...,
         recovered: chainrule.v1.training_health_pb2.Recovered | None = ...,
+        settings_changed: global___SettingsChanged | None = ...,
+        learning_rate_changed: chainrule.v1.training_job_pb2.LearningRateChange | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["checkpoint_saved", b"checkpoint_saved", "diagnosed", b"diagnosed", "epoch_completed", b"epoch_completed", "health_sampled", b"health_sampled", "kind", b"kind", "recovered", b"recovered", "rolled_back", b"rolled_back", "state_changed", b"state_changed", "time", b"time", "worker_joined", b"worker_joined", "worker_lost", b"worker_lost"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["checkpoint_saved", b"checkpoint_saved", "diagnosed", b"diagnosed", "epoch_completed", b"epoch_completed", "health_sampled", b"health_sampled", "kind", b"kind", "number", b"number", "recovered", b"recovered", "rolled_back", b"rolled_back", "state_changed", b"state_changed", "time", b"time", "worker_joined", b"worker_joined", "worker_lost", b"worker_lost"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["state_changed", "epoch_completed", "checkpoint_saved", "worker_lost", "worker_joined", "rolled_back", "health_sampled", "diagnosed", "recovered"] | None: ...
+    def HasField(self, field_name: typing.Literal["checkpoint_saved", b"checkpoint_saved", "diagnosed", b"diagnosed", "epoch_completed", b"epoch_completed", "health_sampled", b"health_sampled", "kind", b"kind", "learning_rate_changed", b"learning_rate_changed", "recovered", b"recovered", "rolled_back", b"rolled_back", "settings_changed", b"settings_changed", "state_changed", b"state_changed", "time", b"time", "worker_joined", b"worker_joined", "worker_lost", b"worker_lost"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["checkpoint_saved", b"checkpoint_saved", "diagnosed", b"diagnosed", "epoch_completed", b"epoch_completed", "health_sampled", b"health_sampled", "kind", b"kind", "learning_rate_changed", b"learning_rate_changed", "number", b"number", "recovered", b"recovered", "rolled_back", b"rolled_back", "settings_changed", b"settings_changed", "state_changed", b"state_changed", "time", b"time", "worker_joined", b"worker_joined", "worker_lost", b"worker_lost"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["state_changed", "epoch_completed", "checkpoint_saved", "worker_lost", "worker_joined", "rolled_back", "health_sampled", "diagnosed", "recovered", "settings_changed", "learning_rate_changed"] | None: ...
 
 global___TrainingEvent = TrainingEvent
 
@@ -129,6 +144,37 @@ class StateChanged(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["error", b"error", "reason", b"reason", "result", b"result", "state", b"state"]) -> None: ...
 
 global___StateChanged = StateChanged
+
+@typing.final
+class SettingsChanged(google.protobuf.message.Message):
+    """The job's settings were changed by UpdateTrainingJob."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    UPDATE_MASK_FIELD_NUMBER: builtins.int
+    TRAINING_JOB_FIELD_NUMBER: builtins.int
+    CHANGED_BY_FIELD_NUMBER: builtins.int
+    changed_by: builtins.str
+    """The principal that changed them; empty where the service asks nobody who they are."""
+    @property
+    def update_mask(self) -> google.protobuf.field_mask_pb2.FieldMask:
+        """Which fields of the job were changed."""
+
+    @property
+    def training_job(self) -> chainrule.v1.training_job_pb2.TrainingJob:
+        """Their new values; nothing else of the job is set."""
+
+    def __init__(
+        self,
+        *,
+        update_mask: google.protobuf.field_mask_pb2.FieldMask | None = ...,
+        training_job: chainrule.v1.training_job_pb2.TrainingJob | None = ...,
+        changed_by: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["training_job", b"training_job", "update_mask", b"update_mask"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["changed_by", b"changed_by", "training_job", b"training_job", "update_mask", b"update_mask"]) -> None: ...
+
+global___SettingsChanged = SettingsChanged
 
 @typing.final
 class EpochCompleted(google.protobuf.message.Message):

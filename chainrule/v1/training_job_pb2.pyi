@@ -78,6 +78,22 @@ class TrainingJob(google.protobuf.message.Message):
     PAUSED: TrainingJob.State.ValueType  # 8
     """Holds no workers until it is resumed; then it goes on from a checkpoint."""
 
+    @typing.final
+    class LabelsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     NAME_FIELD_NUMBER: builtins.int
     DISPLAY_NAME_FIELD_NUMBER: builtins.int
     SPEC_FIELD_NUMBER: builtins.int
@@ -91,6 +107,9 @@ class TrainingJob(google.protobuf.message.Message):
     END_TIME_FIELD_NUMBER: builtins.int
     LAST_EVENT_FIELD_NUMBER: builtins.int
     DIAGNOSES_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
+    ETAG_FIELD_NUMBER: builtins.int
+    LEARNING_RATE_FIELD_NUMBER: builtins.int
     CREATED_BY_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The resource name, "jobs/<id>". Given by the service."""
@@ -105,13 +124,23 @@ class TrainingJob(google.protobuf.message.Message):
     """
     last_event: builtins.int
     """The number of the job's newest event: watching from here misses nothing that is yet to come."""
+    etag: builtins.str
+    """Changes with the state and the settings, and with nothing else: who sends it with a call has that call refused, as
+    ABORTED, if the job has been changed since.
+    """
+    learning_rate: builtins.float
+    """The learning rate, before its schedule, that was asked for by UpdateTrainingJob in place of the spec's. It holds from
+    the step on that a learning_rate_changed event tells. Unset if none was asked for. Ignored by CreateTrainingJob.
+    """
     created_by: builtins.str
     """The principal that created the job; empty where the service asks nobody who they are. Only that principal, or one
-    with the scope admin, may pause, resume, cancel or delete it.
+    with the scope admin, may update, pause, resume, cancel or delete it.
     """
     @property
     def spec(self) -> global___TrainingJobSpec:
-        """What was asked for, with every default filled in."""
+        """What was asked for, with every default filled in. UpdateTrainingJob changes those parts of it that have no bearing on
+        the result.
+        """
 
     @property
     def progress(self) -> global___TrainingProgress:
@@ -141,6 +170,12 @@ class TrainingJob(google.protobuf.message.Message):
     def diagnoses(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[chainrule.v1.training_health_pb2.Diagnosis]:
         """What is wrong with the training, as of its newest events; the most telling first."""
 
+    @property
+    def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """Words to find the job by, such as "team": "blue". At most 64. Keys have 1 to 63 lower-case letters, digits, "_", ".",
+        "/" and "-"; values at most 63 printable characters.
+        """
+
     def __init__(
         self,
         *,
@@ -157,10 +192,14 @@ class TrainingJob(google.protobuf.message.Message):
         end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         last_event: builtins.int = ...,
         diagnoses: collections.abc.Iterable[chainrule.v1.training_health_pb2.Diagnosis] | None = ...,
+        labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        etag: builtins.str = ...,
+        learning_rate: builtins.float | None = ...,
         created_by: builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["create_time", b"create_time", "end_time", b"end_time", "error", b"error", "progress", b"progress", "result", b"result", "spec", b"spec", "start_time", b"start_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "created_by", b"created_by", "diagnoses", b"diagnoses", "display_name", b"display_name", "end_time", b"end_time", "error", b"error", "last_event", b"last_event", "name", b"name", "progress", b"progress", "result", b"result", "spec", b"spec", "start_time", b"start_time", "state", b"state", "state_reason", b"state_reason"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_learning_rate", b"_learning_rate", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "learning_rate", b"learning_rate", "progress", b"progress", "result", b"result", "spec", b"spec", "start_time", b"start_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_learning_rate", b"_learning_rate", "create_time", b"create_time", "created_by", b"created_by", "diagnoses", b"diagnoses", "display_name", b"display_name", "end_time", b"end_time", "error", b"error", "etag", b"etag", "labels", b"labels", "last_event", b"last_event", "learning_rate", b"learning_rate", "name", b"name", "progress", b"progress", "result", b"result", "spec", b"spec", "start_time", b"start_time", "state", b"state", "state_reason", b"state_reason"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_learning_rate", b"_learning_rate"]) -> typing.Literal["learning_rate"] | None: ...
 
 global___TrainingJob = TrainingJob
 
@@ -698,6 +737,28 @@ class TrainingProgress(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_validation_loss", b"_validation_loss"]) -> typing.Literal["validation_loss"] | None: ...
 
 global___TrainingProgress = TrainingProgress
+
+@typing.final
+class LearningRateChange(google.protobuf.message.Message):
+    """Another learning rate, from a step on."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: builtins.int
+    LEARNING_RATE_FIELD_NUMBER: builtins.int
+    step: builtins.int
+    """How many steps were applied when it began to hold."""
+    learning_rate: builtins.float
+    """The learning rate, before its schedule, and before it is halved by roll-backs."""
+    def __init__(
+        self,
+        *,
+        step: builtins.int = ...,
+        learning_rate: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["learning_rate", b"learning_rate", "step", b"step"]) -> None: ...
+
+global___LearningRateChange = LearningRateChange
 
 @typing.final
 class TrainingResult(google.protobuf.message.Message):

@@ -8,8 +8,10 @@ import chainrule.v1.training_event_pb2
 import chainrule.v1.training_job_pb2
 import collections.abc
 import google.protobuf.descriptor
+import google.protobuf.field_mask_pb2
 import google.protobuf.internal.containers
 import google.protobuf.message
+import google.protobuf.timestamp_pb2
 import typing
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
@@ -32,9 +34,7 @@ class CreateTrainingJobRequest(google.protobuf.message.Message):
     """Check the job and return it with its defaults filled in, but create nothing."""
     @property
     def training_job(self) -> chainrule.v1.training_job_pb2.TrainingJob:
-        """The job: spec and, if wanted, display_name. Other fields are the service's and are
-        ignored. Required.
-        """
+        """The job: spec and, if wanted, display_name and labels. Other fields are the service's and are ignored. Required."""
 
     def __init__(
         self,
@@ -74,17 +74,33 @@ class ListTrainingJobsRequest(google.protobuf.message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
+    ORDER_BY_FIELD_NUMBER: builtins.int
     page_size: builtins.int
     """The most jobs to return, up to 1,000. Default 50."""
     page_token: builtins.str
-    """The next_page_token of the page before; empty for the first page."""
+    """The next_page_token of the page before; empty for the first page. The other fields must be as they were then, but for
+    page_size.
+    """
+    filter: builtins.str
+    """Which jobs to return: comparisons by = or !=, with AND between them; values with anything but letters, digits, "_",
+    "-", "." and "/" stand in double quotes. A subset of AIP-160. Default: all.
+      state = RUNNING AND labels.team = blue AND created_by != "ann@example.com"
+    Fields are state, display_name, created_by, and labels.<key>, which is "" where a job has no such label.
+    """
+    order_by: builtins.str
+    """In which order: create_time or priority, each with " desc" for the largest first, and commas between them. Jobs that
+    are equal by all of them come by age, the newest first. Default: "create_time desc".
+    """
     def __init__(
         self,
         *,
         page_size: builtins.int = ...,
         page_token: builtins.str = ...,
+        filter: builtins.str = ...,
+        order_by: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["filter", b"filter", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
 
 global___ListTrainingJobsRequest = ListTrainingJobsRequest
 
@@ -100,7 +116,7 @@ class ListTrainingJobsResponse(google.protobuf.message.Message):
     """Brings the next page; empty on the last one."""
     @property
     def training_jobs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[chainrule.v1.training_job_pb2.TrainingJob]:
-        """The jobs, newest first."""
+        """The jobs, in order."""
 
     def __init__(
         self,
@@ -113,20 +129,152 @@ class ListTrainingJobsResponse(google.protobuf.message.Message):
 global___ListTrainingJobsResponse = ListTrainingJobsResponse
 
 @typing.final
+class UpdateTrainingJobRequest(google.protobuf.message.Message):
+    """The request of UpdateTrainingJob."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TRAINING_JOB_FIELD_NUMBER: builtins.int
+    UPDATE_MASK_FIELD_NUMBER: builtins.int
+    @property
+    def training_job(self) -> chainrule.v1.training_job_pb2.TrainingJob:
+        """The job: its name, the new values, and, if wanted, its etag. Required."""
+
+    @property
+    def update_mask(self) -> google.protobuf.field_mask_pb2.FieldMask:
+        """Which fields to change. A field that is named here and not set in training_job gets its default. Without a mask those
+        are changed that are set; "*" stands for all of these:
+          display_name, labels
+          spec.priority       counts for a job that waits, now or later
+          spec.min_workers    holds from when the job next leaves the queue
+          spec.workers, spec.max_workers   hold at once; labels, these and all else have no bearing on the result, but
+          learning_rate       takes the place of spec.optimizer.learning_rate from one of the next steps on, or, with
+                              on_divergence ROLLBACK, from the start of the next epoch; which, an event tells. Unset, the
+                              latter holds again
+        Of a job that has ended, display_name and labels alone can be changed.
+        """
+
+    def __init__(
+        self,
+        *,
+        training_job: chainrule.v1.training_job_pb2.TrainingJob | None = ...,
+        update_mask: google.protobuf.field_mask_pb2.FieldMask | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["training_job", b"training_job", "update_mask", b"update_mask"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["training_job", b"training_job", "update_mask", b"update_mask"]) -> None: ...
+
+global___UpdateTrainingJobRequest = UpdateTrainingJobRequest
+
+@typing.final
+class Checkpoint(google.protobuf.message.Message):
+    """A place from which a job can go on, and of which a model can be made: see CreateModel."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    STEP_FIELD_NUMBER: builtins.int
+    EPOCH_FIELD_NUMBER: builtins.int
+    BEST_FIELD_NUMBER: builtins.int
+    CREATE_TIME_FIELD_NUMBER: builtins.int
+    SIZE_BYTES_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """The resource name, "jobs/<id>/checkpoints/<step>"."""
+    step: builtins.int
+    """How many steps were applied."""
+    epoch: builtins.int
+    """How many epochs were complete."""
+    best: builtins.bool
+    """Whether it is the best one: see CheckpointRetention."""
+    size_bytes: builtins.int
+    """The size of its file in bytes."""
+    @property
+    def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it was written."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        step: builtins.int = ...,
+        epoch: builtins.int = ...,
+        best: builtins.bool = ...,
+        create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        size_bytes: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["create_time", b"create_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["best", b"best", "create_time", b"create_time", "epoch", b"epoch", "name", b"name", "size_bytes", b"size_bytes", "step", b"step"]) -> None: ...
+
+global___Checkpoint = Checkpoint
+
+@typing.final
+class ListCheckpointsRequest(google.protobuf.message.Message):
+    """The request of ListCheckpoints."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    parent: builtins.str
+    """The job's resource name, "jobs/<id>"."""
+    page_size: builtins.int
+    """The most checkpoints to return, up to 1,000. Default 50."""
+    page_token: builtins.str
+    """The next_page_token of the page before; empty for the first page."""
+    def __init__(
+        self,
+        *,
+        parent: builtins.str = ...,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]) -> None: ...
+
+global___ListCheckpointsRequest = ListCheckpointsRequest
+
+@typing.final
+class ListCheckpointsResponse(google.protobuf.message.Message):
+    """The response of ListCheckpoints."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CHECKPOINTS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """Brings the next page; empty on the last one."""
+    @property
+    def checkpoints(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Checkpoint]:
+        """The checkpoints, newest first."""
+
+    def __init__(
+        self,
+        *,
+        checkpoints: collections.abc.Iterable[global___Checkpoint] | None = ...,
+        next_page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["checkpoints", b"checkpoints", "next_page_token", b"next_page_token"]) -> None: ...
+
+global___ListCheckpointsResponse = ListCheckpointsResponse
+
+@typing.final
 class CancelTrainingJobRequest(google.protobuf.message.Message):
     """The request of CancelTrainingJob."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     NAME_FIELD_NUMBER: builtins.int
+    ETAG_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The job's resource name, "jobs/<id>"."""
+    etag: builtins.str
+    """If set, the call is refused, as ABORTED, unless this is the job's etag."""
     def __init__(
         self,
         *,
         name: builtins.str = ...,
+        etag: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["name", b"name"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["etag", b"etag", "name", b"name"]) -> None: ...
 
 global___CancelTrainingJobRequest = CancelTrainingJobRequest
 
@@ -137,14 +285,18 @@ class PauseTrainingJobRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     NAME_FIELD_NUMBER: builtins.int
+    ETAG_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The job's resource name, "jobs/<id>"."""
+    etag: builtins.str
+    """If set, the call is refused, as ABORTED, unless this is the job's etag."""
     def __init__(
         self,
         *,
         name: builtins.str = ...,
+        etag: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["name", b"name"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["etag", b"etag", "name", b"name"]) -> None: ...
 
 global___PauseTrainingJobRequest = PauseTrainingJobRequest
 
@@ -155,14 +307,18 @@ class ResumeTrainingJobRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     NAME_FIELD_NUMBER: builtins.int
+    ETAG_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The job's resource name, "jobs/<id>"."""
+    etag: builtins.str
+    """If set, the call is refused, as ABORTED, unless this is the job's etag."""
     def __init__(
         self,
         *,
         name: builtins.str = ...,
+        etag: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["name", b"name"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["etag", b"etag", "name", b"name"]) -> None: ...
 
 global___ResumeTrainingJobRequest = ResumeTrainingJobRequest
 
@@ -173,14 +329,18 @@ class DeleteTrainingJobRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     NAME_FIELD_NUMBER: builtins.int
+    ETAG_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The job's resource name, "jobs/<id>"."""
+    etag: builtins.str
+    """If set, the call is refused, as ABORTED, unless this is the job's etag."""
     def __init__(
         self,
         *,
         name: builtins.str = ...,
+        etag: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["name", b"name"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["etag", b"etag", "name", b"name"]) -> None: ...
 
 global___DeleteTrainingJobRequest = DeleteTrainingJobRequest
 
@@ -214,6 +374,7 @@ class WatchTrainingJobResponse(google.protobuf.message.Message):
 
     EVENT_FIELD_NUMBER: builtins.int
     PROGRESS_FIELD_NUMBER: builtins.int
+    HEARTBEAT_FIELD_NUMBER: builtins.int
     @property
     def event(self) -> chainrule.v1.training_event_pb2.TrainingEvent:
         """The next event, in order, without gaps."""
@@ -222,14 +383,31 @@ class WatchTrainingJobResponse(google.protobuf.message.Message):
     def progress(self) -> chainrule.v1.training_job_pb2.TrainingProgress:
         """How far the job got, a few times a second at most while it changes."""
 
+    @property
+    def heartbeat(self) -> global___Heartbeat:
+        """Nothing happened for a while, 15 seconds by default: both sides are still there."""
+
     def __init__(
         self,
         *,
         event: chainrule.v1.training_event_pb2.TrainingEvent | None = ...,
         progress: chainrule.v1.training_job_pb2.TrainingProgress | None = ...,
+        heartbeat: global___Heartbeat | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["event", b"event", "progress", b"progress", "update", b"update"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["event", b"event", "progress", b"progress", "update", b"update"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["update", b"update"]) -> typing.Literal["event", "progress"] | None: ...
+    def HasField(self, field_name: typing.Literal["event", b"event", "heartbeat", b"heartbeat", "progress", b"progress", "update", b"update"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["event", b"event", "heartbeat", b"heartbeat", "progress", b"progress", "update", b"update"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["update", b"update"]) -> typing.Literal["event", "progress", "heartbeat"] | None: ...
 
 global___WatchTrainingJobResponse = WatchTrainingJobResponse
+
+@typing.final
+class Heartbeat(google.protobuf.message.Message):
+    """Tells that a stream is alive."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___Heartbeat = Heartbeat

@@ -53,6 +53,11 @@ class TrainingServiceStub(object):
                 request_serializer=chainrule_dot_v1_dot_training__service__pb2.ListTrainingJobsRequest.SerializeToString,
                 response_deserializer=chainrule_dot_v1_dot_training__service__pb2.ListTrainingJobsResponse.FromString,
                 _registered_method=True)
+        self.UpdateTrainingJob = channel.unary_unary(
+                '/chainrule.v1.TrainingService/UpdateTrainingJob',
+                request_serializer=chainrule_dot_v1_dot_training__service__pb2.UpdateTrainingJobRequest.SerializeToString,
+                response_deserializer=chainrule_dot_v1_dot_training__job__pb2.TrainingJob.FromString,
+                _registered_method=True)
         self.CancelTrainingJob = channel.unary_unary(
                 '/chainrule.v1.TrainingService/CancelTrainingJob',
                 request_serializer=chainrule_dot_v1_dot_training__service__pb2.CancelTrainingJobRequest.SerializeToString,
@@ -78,6 +83,11 @@ class TrainingServiceStub(object):
                 request_serializer=chainrule_dot_v1_dot_training__service__pb2.WatchTrainingJobRequest.SerializeToString,
                 response_deserializer=chainrule_dot_v1_dot_training__service__pb2.WatchTrainingJobResponse.FromString,
                 _registered_method=True)
+        self.ListCheckpoints = channel.unary_unary(
+                '/chainrule.v1.TrainingService/ListCheckpoints',
+                request_serializer=chainrule_dot_v1_dot_training__service__pb2.ListCheckpointsRequest.SerializeToString,
+                response_deserializer=chainrule_dot_v1_dot_training__service__pb2.ListCheckpointsResponse.FromString,
+                _registered_method=True)
 
 
 class TrainingServiceServicer(object):
@@ -100,7 +110,14 @@ class TrainingServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListTrainingJobs(self, request, context):
-        """Lists jobs, the newest first.
+        """Lists jobs, the newest first unless another order is asked for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateTrainingJob(self, request, context):
+        """Changes a job's settings, whatever it is doing. Nothing is changed if any field is wrong.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -136,7 +153,15 @@ class TrainingServiceServicer(object):
 
     def WatchTrainingJob(self, request, context):
         """Replays a job's events from a number on, then sends new ones as they happen, and ends after the job's last event.
-        In between come snapshots of its progress.
+        In between come snapshots of its progress, and heartbeats while there is nothing to tell. A client that takes nothing
+        for a minute has its stream ended as UNAVAILABLE; it may go on after the last event that it has seen.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCheckpoints(self, request, context):
+        """Lists the checkpoints that a job has now, the newest first. A running job keeps few of them: see CheckpointRetention.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -159,6 +184,11 @@ def add_TrainingServiceServicer_to_server(servicer, server):
                     servicer.ListTrainingJobs,
                     request_deserializer=chainrule_dot_v1_dot_training__service__pb2.ListTrainingJobsRequest.FromString,
                     response_serializer=chainrule_dot_v1_dot_training__service__pb2.ListTrainingJobsResponse.SerializeToString,
+            ),
+            'UpdateTrainingJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateTrainingJob,
+                    request_deserializer=chainrule_dot_v1_dot_training__service__pb2.UpdateTrainingJobRequest.FromString,
+                    response_serializer=chainrule_dot_v1_dot_training__job__pb2.TrainingJob.SerializeToString,
             ),
             'CancelTrainingJob': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelTrainingJob,
@@ -184,6 +214,11 @@ def add_TrainingServiceServicer_to_server(servicer, server):
                     servicer.WatchTrainingJob,
                     request_deserializer=chainrule_dot_v1_dot_training__service__pb2.WatchTrainingJobRequest.FromString,
                     response_serializer=chainrule_dot_v1_dot_training__service__pb2.WatchTrainingJobResponse.SerializeToString,
+            ),
+            'ListCheckpoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCheckpoints,
+                    request_deserializer=chainrule_dot_v1_dot_training__service__pb2.ListCheckpointsRequest.FromString,
+                    response_serializer=chainrule_dot_v1_dot_training__service__pb2.ListCheckpointsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -269,6 +304,33 @@ class TrainingService(object):
             '/chainrule.v1.TrainingService/ListTrainingJobs',
             chainrule_dot_v1_dot_training__service__pb2.ListTrainingJobsRequest.SerializeToString,
             chainrule_dot_v1_dot_training__service__pb2.ListTrainingJobsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateTrainingJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/chainrule.v1.TrainingService/UpdateTrainingJob',
+            chainrule_dot_v1_dot_training__service__pb2.UpdateTrainingJobRequest.SerializeToString,
+            chainrule_dot_v1_dot_training__job__pb2.TrainingJob.FromString,
             options,
             channel_credentials,
             insecure,
@@ -404,6 +466,33 @@ class TrainingService(object):
             '/chainrule.v1.TrainingService/WatchTrainingJob',
             chainrule_dot_v1_dot_training__service__pb2.WatchTrainingJobRequest.SerializeToString,
             chainrule_dot_v1_dot_training__service__pb2.WatchTrainingJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCheckpoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/chainrule.v1.TrainingService/ListCheckpoints',
+            chainrule_dot_v1_dot_training__service__pb2.ListCheckpointsRequest.SerializeToString,
+            chainrule_dot_v1_dot_training__service__pb2.ListCheckpointsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,7 +41,13 @@ class TrainingServiceStub:
         chainrule.v1.training_service_pb2.ListTrainingJobsRequest,
         chainrule.v1.training_service_pb2.ListTrainingJobsResponse,
     ]
-    """Lists jobs, the newest first."""
+    """Lists jobs, the newest first unless another order is asked for."""
+
+    UpdateTrainingJob: grpc.UnaryUnaryMultiCallable[
+        chainrule.v1.training_service_pb2.UpdateTrainingJobRequest,
+        chainrule.v1.training_job_pb2.TrainingJob,
+    ]
+    """Changes a job's settings, whatever it is doing. Nothing is changed if any field is wrong."""
 
     CancelTrainingJob: grpc.UnaryUnaryMultiCallable[
         chainrule.v1.training_service_pb2.CancelTrainingJobRequest,
@@ -72,8 +78,15 @@ class TrainingServiceStub:
         chainrule.v1.training_service_pb2.WatchTrainingJobResponse,
     ]
     """Replays a job's events from a number on, then sends new ones as they happen, and ends after the job's last event.
-    In between come snapshots of its progress.
+    In between come snapshots of its progress, and heartbeats while there is nothing to tell. A client that takes nothing
+    for a minute has its stream ended as UNAVAILABLE; it may go on after the last event that it has seen.
     """
+
+    ListCheckpoints: grpc.UnaryUnaryMultiCallable[
+        chainrule.v1.training_service_pb2.ListCheckpointsRequest,
+        chainrule.v1.training_service_pb2.ListCheckpointsResponse,
+    ]
+    """Lists the checkpoints that a job has now, the newest first. A running job keeps few of them: see CheckpointRetention."""
 
 class TrainingServiceAsyncStub:
     """Trains networks. Every error carries a google.rpc.ErrorInfo with a reason and the domain "chainrule"; one that is
@@ -96,7 +109,13 @@ class TrainingServiceAsyncStub:
         chainrule.v1.training_service_pb2.ListTrainingJobsRequest,
         chainrule.v1.training_service_pb2.ListTrainingJobsResponse,
     ]
-    """Lists jobs, the newest first."""
+    """Lists jobs, the newest first unless another order is asked for."""
+
+    UpdateTrainingJob: grpc.aio.UnaryUnaryMultiCallable[
+        chainrule.v1.training_service_pb2.UpdateTrainingJobRequest,
+        chainrule.v1.training_job_pb2.TrainingJob,
+    ]
+    """Changes a job's settings, whatever it is doing. Nothing is changed if any field is wrong."""
 
     CancelTrainingJob: grpc.aio.UnaryUnaryMultiCallable[
         chainrule.v1.training_service_pb2.CancelTrainingJobRequest,
@@ -127,8 +146,15 @@ class TrainingServiceAsyncStub:
         chainrule.v1.training_service_pb2.WatchTrainingJobResponse,
     ]
     """Replays a job's events from a number on, then sends new ones as they happen, and ends after the job's last event.
-    In between come snapshots of its progress.
+    In between come snapshots of its progress, and heartbeats while there is nothing to tell. A client that takes nothing
+    for a minute has its stream ended as UNAVAILABLE; it may go on after the last event that it has seen.
     """
+
+    ListCheckpoints: grpc.aio.UnaryUnaryMultiCallable[
+        chainrule.v1.training_service_pb2.ListCheckpointsRequest,
+        chainrule.v1.training_service_pb2.ListCheckpointsResponse,
+    ]
+    """Lists the checkpoints that a job has now, the newest first. A running job keeps few of them: see CheckpointRetention."""
 
 class TrainingServiceServicer(metaclass=abc.ABCMeta):
     """Trains networks. Every error carries a google.rpc.ErrorInfo with a reason and the domain "chainrule"; one that is
@@ -157,7 +183,15 @@ class TrainingServiceServicer(metaclass=abc.ABCMeta):
         request: chainrule.v1.training_service_pb2.ListTrainingJobsRequest,
         context: _ServicerContext,
     ) -> typing.Union[chainrule.v1.training_service_pb2.ListTrainingJobsResponse, collections.abc.Awaitable[chainrule.v1.training_service_pb2.ListTrainingJobsResponse]]:
-        """Lists jobs, the newest first."""
+        """Lists jobs, the newest first unless another order is asked for."""
+
+    @abc.abstractmethod
+    def UpdateTrainingJob(
+        self,
+        request: chainrule.v1.training_service_pb2.UpdateTrainingJobRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[chainrule.v1.training_job_pb2.TrainingJob, collections.abc.Awaitable[chainrule.v1.training_job_pb2.TrainingJob]]:
+        """Changes a job's settings, whatever it is doing. Nothing is changed if any field is wrong."""
 
     @abc.abstractmethod
     def CancelTrainingJob(
@@ -198,7 +232,16 @@ class TrainingServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[chainrule.v1.training_service_pb2.WatchTrainingJobResponse], collections.abc.AsyncIterator[chainrule.v1.training_service_pb2.WatchTrainingJobResponse]]:
         """Replays a job's events from a number on, then sends new ones as they happen, and ends after the job's last event.
-        In between come snapshots of its progress.
+        In between come snapshots of its progress, and heartbeats while there is nothing to tell. A client that takes nothing
+        for a minute has its stream ended as UNAVAILABLE; it may go on after the last event that it has seen.
         """
+
+    @abc.abstractmethod
+    def ListCheckpoints(
+        self,
+        request: chainrule.v1.training_service_pb2.ListCheckpointsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[chainrule.v1.training_service_pb2.ListCheckpointsResponse, collections.abc.Awaitable[chainrule.v1.training_service_pb2.ListCheckpointsResponse]]:
+        """Lists the checkpoints that a job has now, the newest first. A running job keeps few of them: see CheckpointRetention."""
 
 def add_TrainingServiceServicer_to_server(servicer: TrainingServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

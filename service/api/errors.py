@@ -1,10 +1,12 @@
 """Errors as clients see them: a status code, the wrong fields, a reason; never the text of an unexpected exception."""
 
+import asyncio
 import errno
 import functools
 import inspect
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import Any, NoReturn
 
@@ -31,6 +33,12 @@ from service.errors import (
 )
 
 DOMAIN = "chainrule"
+
+WRITE_SECONDS = 60.0
+"""How long a client may leave a response of a stream untaken."""
+
+STATUS_SECONDS = 1.0
+"""How long to wait until the status of such a stream is on its way."""
 
 CODES: dict[type[ServiceError], int] = {
     InvalidArgument: code_pb2.INVALID_ARGUMENT,
@@ -109,7 +117,11 @@ def _sent(text: str) -> int:
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Turns what a servicer raises into a status."""
+    """Turns what a servicer raises into a status, and ends streams whose client takes nothing."""
+
+    def __init__(self, write_seconds: float = WRITE_SECONDS) -> None:
+        """`write_seconds` is how long a client may leave a response of a stream untaken."""
+        self._write_seconds = write_seconds
 
     async def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], details: grpc.HandlerCallDetails
@@ -126,7 +138,8 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             if method := getattr(handler, kind):
                 # The standard health service writes its answers to the context instead of yielding them.
                 yields = inspect.isasyncgenfunction(method)
-                return handler._replace(**{kind: _answering_often(method) if yields else _answering_once(method)})
+                answering = _answering_often(method, self._write_seconds) if yields else _answering_once(method)
+                return handler._replace(**{kind: answering})
         return handler
 
 
@@ -141,16 +154,47 @@ def _answering_once(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awai
     return wrapped
 
 
-def _answering_often(method: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
+def _answering_often(
+    method: Callable[..., AsyncGenerator[Any, None]], write_seconds: float
+) -> Callable[..., Awaitable[None]]:
     @functools.wraps(method)
-    async def wrapped(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+    async def wrapped(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         try:
-            async for response in method(_read(request), context):
-                yield response
+            async with aclosing(method(_read(request), context)) as responses:
+                async for response in responses:
+                    await _write(response, context, write_seconds)
+        except _SlowReader:
+            # The status waits behind what the client doesn't take, and so would we: it gets it once it reads on.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(_abort(_slow(write_seconds), context), STATUS_SECONDS)
         except Exception as error:
             await _abort(error, context)
 
     return wrapped
+
+
+class _SlowReader(Exception):
+    """A client takes nothing."""
+
+
+async def _write(response: Any, context: grpc.aio.ServicerContext[Any, Any], seconds: float) -> None:
+    """Waits until there is room for a response, so that nothing piles up here.
+
+    Raises _SlowReader; or CancelledError if the client is gone, of which gRPC tells in more than one way.
+    """
+    try:
+        await asyncio.wait_for(context.write(response), seconds)
+    except TimeoutError:
+        raise _SlowReader from None
+    except grpc.aio.InternalError:
+        raise asyncio.CancelledError from None
+
+
+def _slow(seconds: float) -> Unavailable:
+    return Unavailable(
+        f"nothing was taken from this stream for {seconds:g} seconds; call again, and go on where you are",
+        reason="SLOW_READER",
+    )
 
 
 def _reading(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:

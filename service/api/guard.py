@@ -25,6 +25,8 @@ NEEDED: dict[str, Scope | None] = {
     f"{_TRAINING}/CreateTrainingJob": Scope.TRAIN,
     f"{_TRAINING}/GetTrainingJob": Scope.READ,
     f"{_TRAINING}/ListTrainingJobs": Scope.READ,
+    f"{_TRAINING}/UpdateTrainingJob": Scope.TRAIN,
+    f"{_TRAINING}/ListCheckpoints": Scope.READ,
     f"{_TRAINING}/CancelTrainingJob": Scope.TRAIN,
     f"{_TRAINING}/PauseTrainingJob": Scope.TRAIN,
     f"{_TRAINING}/ResumeTrainingJob": Scope.TRAIN,
@@ -40,6 +42,7 @@ NEEDED: dict[str, Scope | None] = {
     f"{_MODELS}/ListModels": Scope.READ,
     f"{_MODELS}/DownloadModel": Scope.READ,
     f"{_MODELS}/UploadModel": Scope.TRAIN,
+    f"{_MODELS}/CreateModel": Scope.TRAIN,
     f"{_MODELS}/DeleteModel": Scope.TRAIN,
     f"{_MODELS}/EvaluateModel": Scope.READ,
     # What an alias stands for is what everyone is answered with who asks it: not a matter of one who trains.
@@ -225,7 +228,8 @@ def _resource(message: Any) -> str:
     """The name of what a request or a response is about, "" if it doesn't say."""
     if isinstance(message, ServiceError):  # bytes that were no message
         return ""
-    header = getattr(message, "header", message)
+    # An update names its job within.
+    header = getattr(message, "header", getattr(message, "training_job", message))
     # An alias first: the request to set one also names a model.
     for field, prefix in (("alias", "models/@"), ("name", ""), ("dataset_id", "datasets/"), ("model_id", "models/")):
         if value := getattr(header, field, ""):

@@ -23,9 +23,10 @@ from service.models.incoming import Incoming
 from service.models.onnx.export import export
 from service.models.predictor import Predictor
 from service.models.registry import Model, Models, cut
+from service.training.promotion import Promotion
 from service.wire.evaluation import judgement_message, parse_question
 from service.wire.model import described_network, input_column, told_origin
-from service.wire.names import require_id, require_model, require_name
+from service.wire.names import require_checkpoint, require_id, require_model, require_name
 from service.wire.network import model_json, model_network
 from service.wire.resources import model_message
 
@@ -36,7 +37,16 @@ GONE = "what had arrived is gone; send the file anew"
 class ModelServicer(stubs.ModelServiceServicer):
     """Models over gRPC."""
 
-    def __init__(self, models: Models, jobs: Jobs, aliases: Aliases, predictor: Predictor, datasets: Datasets) -> None:
+    def __init__(
+        self,
+        models: Models,
+        jobs: Jobs,
+        aliases: Aliases,
+        predictor: Predictor,
+        datasets: Datasets,
+        promotion: Promotion,
+    ) -> None:
+        self._promotion = promotion
         self._models = models
         self._jobs = jobs
         self._aliases = aliases
@@ -80,6 +90,11 @@ class ModelServicer(stubs.ModelServiceServicer):
                 await asyncio.to_thread(upload.write, message.chunk.offset, message.chunk.data)
             model = await asyncio.to_thread(self._add, model_id, header, upload)
         return model_message(model)
+
+    async def CreateModel(self, request: pb.CreateModelRequest, context: object) -> pb.Model:  # noqa: ARG002, N802
+        job_id, which = require_checkpoint(request.checkpoint, "checkpoint")
+        model_id = require_id(request.model_id, "model_id") if request.model_id else ""
+        return self._message(await asyncio.to_thread(self._promotion.make, job_id, which, model_id))
 
     async def DeleteModel(self, request: pb.DeleteModelRequest, context: object) -> Empty:  # noqa: ARG002, N802
         model_id = require_name(request.name, "models")

@@ -1,6 +1,7 @@
 """Jobs as clients see them: as of now; or watched, their events from a number on, then live, with the progress."""
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable
 
@@ -14,13 +15,18 @@ from service.wire.job import event_message, job_message, progress_message
 
 EVENTS_AT_ONCE = 500
 PROGRESS_SECONDS = 0.25
+HEARTBEAT_SECONDS = 15.0
 
 
 class Watching:
     """All who watch jobs. A watch is a coroutine that is woken when there are events."""
 
-    def __init__(self, jobs: Jobs, waiting: Callable[[str], str]) -> None:
-        """Belongs to the running loop. `waiting` tells why a queued job waits."""
+    def __init__(self, jobs: Jobs, waiting: Callable[[str], str], heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
+        """Belongs to the running loop. `waiting` tells why a queued job waits.
+
+        Whoever has been told nothing for `heartbeat_seconds` gets a heartbeat.
+        """
+        self._heartbeat_seconds = heartbeat_seconds
         self._jobs = jobs
         self._waiting = waiting
         self._stopping = False
@@ -48,12 +54,13 @@ class Watching:
         self._watchers[job_id].add(changed)
         try:
             shown = None
+            told = time.monotonic()
             while True:
                 changed.clear()
                 while records := await asyncio.to_thread(self._jobs.events, job_id, seen, EVENTS_AT_ONCE):
                     for record in records:
                         yield pb.WatchTrainingJobResponse(event=event_message(job_id, record))
-                    seen = records[-1].number
+                    seen, told = records[-1].number, time.monotonic()
                 job = self._jobs.get(job_id)
                 if job.last_event > seen:
                     continue
@@ -65,8 +72,12 @@ class Watching:
                 progress = progress_message(job, self._jobs.progress(job_id))
                 if progress != shown:
                     yield pb.WatchTrainingJobResponse(progress=progress)
-                    shown = progress
-                await _first(changed, PROGRESS_SECONDS if job.is_at_work else None)
+                    shown, told = progress, time.monotonic()
+                left = told + self._heartbeat_seconds - time.monotonic()
+                if left <= 0:
+                    yield pb.WatchTrainingJobResponse(heartbeat=pb.Heartbeat())
+                    told, left = time.monotonic(), self._heartbeat_seconds
+                await _first(changed, min(left, PROGRESS_SECONDS) if job.is_at_work else left)
         finally:
             self._watchers[job_id].discard(changed)
             if not self._watchers[job_id]:
@@ -89,7 +100,7 @@ def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[str], None], job
         loop.call_soon_threadsafe(call, job_id)
 
 
-async def _first(event: asyncio.Event, timeout: float | None) -> None:
+async def _first(event: asyncio.Event, timeout: float) -> None:
     try:
         await asyncio.wait_for(event.wait(), timeout)
     except TimeoutError:

@@ -24,8 +24,8 @@ from service.jobs.store import StoreError, copy_store, job_ids
 UNFINISHED = ".unfinished-backup"
 CHECKPOINTS = ("step-*.safetensors", "best-*.safetensors")
 """In this order: a step's checkpoint is never newer than the best one that is found after it."""
-STARTS = ("initial-*.safetensors", "prepared/*")
-"""What a job needs to begin: there before the job is, and as long as it is."""
+STARTS = ("initial-*.safetensors", "prepared/*", "model.json")
+"""What a job needs to begin, and what makes models of its checkpoints: written before those, and never changed."""
 
 
 def back_up(source: Path, target: Path) -> Manifest:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from service.cluster.cluster import Room
 from service.cluster.local_workers import LocalWorkers
 from service.data.datasets import Dataset
+from service.jobs.events import RateAsked
 from service.training.session import News, Order, Session, Training
 from worker.task import Data
 
@@ -44,6 +45,9 @@ class LocalTraining:
 
     def halt(self) -> None:
         self._session.halt()
+
+    def ask(self, rate: RateAsked) -> None:
+        self._session.ask(rate)
 
     def lend(self, workers: int) -> None:
         self._workers.count = workers

@@ -27,7 +27,7 @@ from service.cluster.cluster import ClusterError, Room
 from service.cluster.pulse import Pulse
 from service.cluster.ray_workers import Patience
 from service.data.datasets import Dataset
-from service.jobs.events import Progress
+from service.jobs.events import Progress, RateAsked
 from service.training.session import Gone, News, Order, Training
 from service.training.timing import Timing
 from worker import actor as worker_actor
@@ -212,6 +212,9 @@ class RayTraining:
 
     def halt(self) -> None:
         self._trainer.halt.remote()
+
+    def ask(self, rate: RateAsked) -> None:
+        self._trainer.ask.remote(rate)  # one that is lost has its successor start with it
 
     def lend(self, workers: int) -> None:
         for number in range(workers):

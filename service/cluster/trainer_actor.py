@@ -13,6 +13,7 @@ import ray
 from threadpoolctl import threadpool_limits
 
 from service.cluster.ray_workers import Patience, RayWorkers
+from service.jobs.events import RateAsked
 from service.log import Collected
 from service.training.session import News, Order, Session
 from worker.actor import Columns
@@ -28,6 +29,7 @@ class TrainerActor:
         threadpool_limits(1)  # its products are small, and it has threads of its own for what is large
         self._logged = Collected()
         self._halted = threading.Event()
+        self._asked: RateAsked | None = None
         self._session: Session | None = None
 
     def process(self) -> int:
@@ -43,12 +45,15 @@ class TrainerActor:
         actors: dict[int, Any],
     ) -> None:
         """Begins to train with some workers."""
-        bounds = (order.spec.min_workers, order.spec.max_workers)
+        # Whatever the most may come to be while it trains: no more workers than shards.
+        bounds = (order.spec.min_workers, max(order.spec.shards, order.spec.max_workers))
         self._workers = RayWorkers(order.task, columns, bounds, prefix, patience, order.spec.precision.dtype)
         self._workers.lend(actors)
         self._session = Session(order, lambda: self._workers)
         if self._halted.is_set():
             self._session.halt()
+        if self._asked is not None:
+            self._session.ask(self._asked)
 
     def news(self, acknowledged: int, timeout: float) -> News:
         """What is new. See service.training.session.Training."""
@@ -58,6 +63,12 @@ class TrainerActor:
     def lend(self, actors: dict[int, Any]) -> None:
         """Changes which workers it has."""
         self._workers.lend(actors)
+
+    def ask(self, rate: RateAsked) -> None:
+        """Asks for another learning rate. It may come before the start is over."""
+        self._asked = rate
+        if self._session is not None:
+            self._session.ask(rate)
 
     def halt(self) -> None:
         """Has the trainer write a checkpoint and end. It may come before the start is over."""

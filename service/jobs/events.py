@@ -151,7 +151,45 @@ class RolledBack:
     step: int
     learning_rate: float
     reason: str
+    scale: float = 0.0
+    """What the learning rate is multiplied by from now on, always less than before; 0 where that was not told."""
     kind: Literal["rolled_back"] = "rolled_back"
+
+
+@dataclass(frozen=True)
+class SettingsChanged:
+    """The settings that are not None were changed on request."""
+
+    display_name: str | None = None
+    labels: Mapping[str, str] | None = None
+    priority: int | None = None
+    workers: int | None = None
+    min_workers: int | None = None
+    max_workers: int | None = None
+    learning_rate: float | None = None
+    """Asked for; LearningRateChanged follows once it holds."""
+    changed_by: str = ""
+    kind: Literal["settings_changed"] = "settings_changed"
+
+
+@dataclass(frozen=True)
+class RateAsked:
+    """A learning rate, before its schedule, that was asked for."""
+
+    number: int
+    """Of the event that told so: of two, the later one counts."""
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class LearningRateChanged:
+    """A learning rate that was asked for holds from the step on that follows `step` applied ones."""
+
+    step: int
+    learning_rate: float
+    asked: int
+    """The number of the event by which it was asked for."""
+    kind: Literal["learning_rate_changed"] = "learning_rate_changed"
 
 
 Event: TypeAlias = (
@@ -161,12 +199,14 @@ Event: TypeAlias = (
     | WorkerLost
     | WorkerJoined
     | RolledBack
+    | SettingsChanged
+    | LearningRateChanged
     | HealthSampled
     | Diagnosed
     | Recovered
 )
 
-Reported: TypeAlias = EpochCompleted | RolledBack | HealthSampled
+Reported: TypeAlias = EpochCompleted | RolledBack | LearningRateChanged | HealthSampled
 """What happened to the parameters, or was seen of them, at a step that will not be taken again."""
 
 reported_events: TypeAdapter[tuple[Reported, ...]] = TypeAdapter(tuple[Reported, ...])

@@ -14,11 +14,14 @@ from service.jobs.events import (
     EpochCompleted,
     Event,
     Failed,
+    LearningRateChanged,
     Paused,
     Progress,
     Queued,
+    RateAsked,
     RolledBack,
     Running,
+    SettingsChanged,
     Starting,
     State,
     StateChanged,
@@ -77,11 +80,25 @@ class Job:
     """Empty once it has ended."""
     created_by: str = ""
     """The principal that created it; "" where nobody is asked."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    revision: int = 0
+    """The number of the newest event that changed its state or its settings."""
+    updates: int = 0
+    """How often its settings were changed."""
+    asked: RateAsked | None = None
+    """The learning rate that was asked for last, if any was, in place of the specification's."""
+    rates: tuple[LearningRateChanged, ...] = ()
+    """The learning rates that came to hold, in the order in which they were asked for."""
 
     @property
     def name(self) -> str:
         """The resource name."""
         return f"jobs/{self.id}"
+
+    @property
+    def etag(self) -> str:
+        """Another one whenever its state or its settings are."""
+        return f"r{self.revision}"
 
     @property
     def shards(self) -> Shards:
@@ -102,6 +119,8 @@ class Job:
         epoch, rolled_back = self.epoch, self.rolled_back
         if progress.learning_rate is not None:
             return progress.learning_rate
+        if self.rates and (epoch is None or epoch.step <= self.rates[-1].step):
+            return self.rates[-1].learning_rate
         if rolled_back and (epoch is None or epoch.step <= rolled_back.step):
             return rolled_back.learning_rate
         return epoch.learning_rate if epoch else self.spec.learning_rate
@@ -130,12 +149,13 @@ class IllegalEvent(Exception):
 
 def advance(job: Job, event: Event, time: datetime) -> Job:
     """The job after an event. Raises IllegalEvent, with the job, its state and its story, if it can't happen now."""
-    if job.has_ended or (isinstance(event, StateChanged) and not _may_follow(job, event.state)):
+    if not _may_happen(job, event):
         raise IllegalEvent(f"{job.name} is {job.state.kind} after {' -> '.join(job.story)}; it can't take {event}")
     job = replace(job, last_event=job.last_event + 1, past=job.past.after(event))
     match event:
         case StateChanged(state):
-            job = replace(job, state=state, since=time, story=(*job.story[-19:], state.kind))
+            story = (*job.story[-19:], state.kind)
+            job = replace(job, state=state, since=time, story=story, revision=job.last_event)
             if isinstance(state, Running) and job.started is None:
                 job = replace(job, started=time)
             return replace(job, ended=time, past=Past()) if job.has_ended else job
@@ -149,6 +169,10 @@ def advance(job: Job, event: Event, time: datetime) -> Job:
             return job
         case RolledBack():
             return replace(job, rollbacks=job.rollbacks + 1, rolled_back=event)
+        case SettingsChanged():
+            return _changed(job, event)
+        case LearningRateChanged():
+            return replace(job, rates=(*job.rates, event))
         case HealthSampled():
             return replace(job, health=event)
         case Diagnosed(diagnosis):
@@ -173,11 +197,44 @@ def is_no_news(job: Job, event: Event) -> bool:
         case CheckpointSaved(step):
             return step <= job.checkpoint_step
         case RolledBack():
-            return job.rolled_back is not None and event.learning_rate >= job.rolled_back.learning_rate
+            before = job.rolled_back
+            if before is None or not before.scale:
+                return before is not None and event.learning_rate >= before.learning_rate
+            return event.scale >= before.scale
+        case LearningRateChanged():
+            return bool(job.rates) and event.asked <= job.rates[-1].asked
         case HealthSampled(step):
             return job.health is not None and step <= job.health.step
         case _:
             return False
+
+
+def _changed(job: Job, event: SettingsChanged) -> Job:
+    """The job with other settings."""
+    asked = job.asked if event.learning_rate is None else RateAsked(job.last_event, event.learning_rate)
+    given = {name: getattr(event, name) for name in ("priority", "workers", "min_workers", "max_workers")}
+    return replace(
+        job,
+        display_name=job.display_name if event.display_name is None else event.display_name,
+        labels=job.labels if event.labels is None else event.labels,
+        spec=replace(job.spec, **{name: value for name, value in given.items() if value is not None}),
+        asked=asked,
+        revision=job.last_event,
+        updates=job.updates + 1,
+    )
+
+
+def _may_happen(job: Job, event: Event) -> bool:
+    """Of a job that has ended nothing changes but what people call it."""
+    match event:
+        case SettingsChanged():
+            return not job.has_ended or event == SettingsChanged(
+                event.display_name, event.labels, changed_by=event.changed_by
+            )
+        case StateChanged(state):
+            return _may_follow(job, state)
+        case _:
+            return not job.has_ended
 
 
 def _may_follow(job: Job, state: State) -> bool:

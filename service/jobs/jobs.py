@@ -6,17 +6,23 @@ outlive the process (progress) is kept beside, in memory.
 
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 from service.access.principals import caller, require_owner
-from service.errors import AlreadyExists, FailedPrecondition, NotFound, ResourceExhausted
-from service.jobs.events import Cancelled, Event, Paused, Progress, Queued, StateChanged
+from service.errors import Aborted, AlreadyExists, FailedPrecondition, NotFound, ResourceExhausted
+from service.jobs.events import Cancelled, Event, Paused, Progress, Queued, SettingsChanged, StateChanged
 from service.jobs.job import Job, advance, is_no_news
 from service.jobs.spec import JobSpec
 from service.jobs.store import JobStore, Record
 from service.training.diagnostics import told
+
+MOST_UPDATES = 10_000
+"""How often a job may be changed: what it tells of that is kept as long as the job."""
+
+NO_LABELS: Mapping[str, str] = MappingProxyType({})
 
 
 class Jobs:
@@ -42,7 +48,14 @@ class Jobs:
         self._listeners.append(listener)
 
     def create(
-        self, spec: JobSpec, rows: int, display_name: str, request_id: str, remark: str = "", job_id: str = ""
+        self,
+        spec: JobSpec,
+        rows: int,
+        display_name: str,
+        request_id: str,
+        remark: str = "",
+        job_id: str = "",
+        labels: Mapping[str, str] = NO_LABELS,
     ) -> Job:
         """Puts a new job in the queue, or returns the one that the same request made before.
 
@@ -51,12 +64,12 @@ class Jobs:
         ResourceExhausted if the caller has too many that haven't ended.
         """
         with self._lock:
-            if made := self.requested(spec, display_name, request_id):
+            if made := self.requested(spec, display_name, request_id, labels):
                 return made
             who = caller().name
             self._check_quota(who)
             now = self._clock()
-            job = Job(job_id or new_id(), display_name, spec, rows, now, created_by=who)
+            job = Job(job_id or new_id(), display_name, spec, rows, now, created_by=who, labels=dict(labels))
             event = StateChanged(Queued(remark))
             job = advance(job, event, now)
             self._store.create(job, request_id, Record(job.last_event, now, event))
@@ -64,16 +77,20 @@ class Jobs:
         self._tell(job.id)
         return job
 
-    def requested(self, spec: JobSpec, display_name: str, request_id: str) -> Job | None:
+    def requested(
+        self, spec: JobSpec, display_name: str, request_id: str, labels: Mapping[str, str] = NO_LABELS
+    ) -> Job | None:
         """The job that the caller's same request made before. Raises AlreadyExists if it made a different one."""
         with self._lock:
             made = self._store.requested(request_id, caller().name) if request_id else None
-            job = self._jobs[made] if made else None
-        if job and spec.shuffle_window is None:
-            spec = replace(spec, shuffle_window=job.spec.shuffle_window)
-        if job and spec.initial_model.startswith("@"):  # which may stand for another model by now
-            spec = replace(spec, initial_model=job.spec.initial_model)
-        if job and (job.spec, job.display_name) != (spec, display_name):
+            job = self._jobs[made.id] if made else None
+        if made is None or job is None:
+            return None
+        if spec.shuffle_window is None:
+            spec = replace(spec, shuffle_window=made.spec.shuffle_window)
+        if spec.initial_model.startswith("@"):  # which may stand for another model by now
+            spec = replace(spec, initial_model=made.spec.initial_model)
+        if (made.spec, made.display_name, made.labels) != (spec, display_name, labels):
             raise AlreadyExists(
                 f"this request_id made {job.name}, which is a different job; use a new request_id for a new job",
                 reason="REQUEST_ID_REUSED",
@@ -115,10 +132,34 @@ class Jobs:
             self._tell(job_id)
         return True
 
-    def cancel(self, job_id: str) -> Job:
-        """Ends a job for good. Raises NotFound, PermissionDenied, or FailedPrecondition if it has ended."""
+    def update(self, job_id: str, etag: str, change: Callable[[Job], SettingsChanged]) -> Job:
+        """Changes a job's settings as `change` says, which may refuse; if that is to nothing, nothing happens.
+
+        Raises NotFound, PermissionDenied, Aborted, or FailedPrecondition if the job has ended, and only its names and
+        labels can be changed, or was changed too often.
+        """
         with self._lock:
-            job = self._own(job_id)
+            job = self._own(job_id, etag)
+            event = change(job)
+            if event == SettingsChanged():
+                return job
+            if job.updates >= MOST_UPDATES:
+                raise FailedPrecondition(
+                    f"{job.name} was changed {job.updates:,} times, as often as it may be", reason="TOO_MANY_UPDATES"
+                )
+            if job.has_ended and event != SettingsChanged(event.display_name, event.labels):
+                raise FailedPrecondition(
+                    f"{job.name} has ended: it is {job.state.kind}; its display_name and labels alone can be changed",
+                    reason="JOB_HAS_ENDED",
+                )
+            job = self._append(job, replace(event, changed_by=caller().name))
+        self._tell(job_id)
+        return job
+
+    def cancel(self, job_id: str, etag: str = "") -> Job:
+        """Ends a job for good. Raises NotFound, PermissionDenied, Aborted, or FailedPrecondition if it has ended."""
+        with self._lock:
+            job = self._own(job_id, etag)
             if job.has_ended:
                 raise FailedPrecondition(
                     f"{job.name} has ended already: it is {job.state.kind}", reason="JOB_HAS_ENDED"
@@ -127,30 +168,30 @@ class Jobs:
         self._tell(job_id)
         return job
 
-    def pause(self, job_id: str) -> Job:
-        """Has a job let go of its workers until resumed. Raises NotFound, PermissionDenied or FailedPrecondition."""
+    def pause(self, job_id: str, etag: str = "") -> Job:
+        """Has a job let go of its workers until resumed. Raises as `cancel` does."""
         with self._lock:
-            job = self._own(job_id)
+            job = self._own(job_id, etag)
             if job.has_ended or isinstance(job.state, Paused):
                 raise FailedPrecondition(f"{job.name} is {job.state.kind}; it can't be paused", reason="JOB_NOT_ACTIVE")
             job = self._append(job, StateChanged(Paused()))
         self._tell(job_id)
         return job
 
-    def resume(self, job_id: str) -> Job:
-        """Puts a paused job back in the queue. Raises NotFound, PermissionDenied or FailedPrecondition."""
+    def resume(self, job_id: str, etag: str = "") -> Job:
+        """Puts a paused job back in the queue. Raises as `cancel` does, with FailedPrecondition if it isn't paused."""
         with self._lock:
-            job = self._own(job_id)
+            job = self._own(job_id, etag)
             if not isinstance(job.state, Paused):
                 raise FailedPrecondition(f"{job.name} is {job.state.kind}; it isn't paused", reason="JOB_NOT_PAUSED")
             job = self._append(job, StateChanged(Queued()), by_request=True)
         self._tell(job_id)
         return job
 
-    def delete(self, job_id: str) -> None:
-        """Removes an ended job and its events. Raises NotFound, PermissionDenied, or FailedPrecondition."""
+    def delete(self, job_id: str, etag: str = "") -> None:
+        """Removes an ended job and its events. Raises as `cancel` does, with FailedPrecondition if it hasn't ended."""
         with self._lock:
-            job = self._own(job_id)
+            job = self._own(job_id, etag)
             if not job.has_ended:
                 raise FailedPrecondition(
                     f"{job.name} is {job.state.kind}; cancel it before deleting it", reason="JOB_NOT_ENDED"
@@ -176,10 +217,16 @@ class Jobs:
         """The progress of a job, as far as this process has run it."""
         return self._progress.get(job_id, Progress())
 
-    def _own(self, job_id: str) -> Job:
-        """A job that the caller may change."""
+    def _own(self, job_id: str, etag: str) -> Job:
+        """A job that the caller may change, and that is as it was when it had that etag, if one is given."""
         job = self.get(job_id)
         require_owner(job.name, job.created_by)
+        if etag and etag != job.etag:
+            raise Aborted(
+                f"{job.name} has been changed since it had the etag {etag[:100]!r}: it is {job.state.kind}, with the "
+                f"etag {job.etag!r}; look at it again, and then decide",
+                reason="ETAG_MISMATCH",
+            )
         return job
 
     def _check_quota(self, who: str) -> None:

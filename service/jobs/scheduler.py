@@ -65,7 +65,7 @@ def plan(queued: Sequence[Job], running: Sequence[Job], held: Mapping[str, int],
     """Decides, given how many workers jobs hold by id; those that end may hold some and be among neither."""
     free = capacity - sum(held.values())
     starts: dict[str, int] = {}
-    shares = {job.id: held[job.id] for job in running}
+    shares = {job.id: min(held[job.id], job.spec.max_workers) for job in running}  # which may have become fewer
     waits: dict[str, Wait] = {}
     ahead = 0  # of those that wait for workers which others will give back
     for job in sorted(queued, key=lambda job: (-_priority(job, now), job.created)):

@@ -5,6 +5,7 @@ synced at every commit), so that nothing acknowledged is lost.
 """
 
 import errno
+import json
 import os
 import sqlite3
 import threading
@@ -20,7 +21,7 @@ from service.jobs.events import Event
 from service.jobs.job import Job, advance
 from service.jobs.spec import JobSpec
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SCHEMA = """
 CREATE TABLE jobs (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -30,7 +31,8 @@ CREATE TABLE jobs (
     spec TEXT NOT NULL,
     rows INTEGER NOT NULL,
     created TEXT NOT NULL,
-    created_by TEXT NOT NULL DEFAULT ''
+    created_by TEXT NOT NULL DEFAULT '',
+    labels TEXT NOT NULL DEFAULT '{}'
 ) STRICT;
 CREATE TABLE events (
     job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
@@ -40,10 +42,13 @@ CREATE TABLE events (
     PRIMARY KEY (job, number)
 ) STRICT, WITHOUT ROWID;
 """
-MIGRATIONS = {1: "ALTER TABLE jobs ADD COLUMN created_by TEXT NOT NULL DEFAULT '';"}
+MIGRATIONS = {
+    1: "ALTER TABLE jobs ADD COLUMN created_by TEXT NOT NULL DEFAULT '';",
+    2: "ALTER TABLE jobs ADD COLUMN labels TEXT NOT NULL DEFAULT '{}';",
+}
 """What makes a file of that version one of the next."""
 
-_COLUMNS = "id, display_name, spec, rows, created, created_by"
+_SELECT = "SELECT id, display_name, spec, rows, created, created_by, labels FROM jobs"
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
 
@@ -95,8 +100,8 @@ class JobStore:
         """Adds a job with its first event."""
         with self._transaction() as execute:
             execute(
-                "INSERT INTO jobs (id, request_id, display_name, spec, rows, created, created_by) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO jobs (id, request_id, display_name, spec, rows, created, created_by, labels) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     job.id,
                     _request_key(request_id, job.created_by),
@@ -105,6 +110,7 @@ class JobStore:
                     job.rows,
                     job.created.isoformat(),
                     job.created_by,
+                    json.dumps(dict(job.labels)),
                 ),
             )
             execute(*_insert(job.id, first))
@@ -129,19 +135,19 @@ class JobStore:
             ).fetchall()
         return [_record(*row) for row in rows]
 
-    def requested(self, request_id: str, created_by: str) -> str | None:
-        """The id of the job that a principal's request made, if it did."""
+    def requested(self, request_id: str, created_by: str) -> Job | None:
+        """The job that a principal's request made, if it did: as it was then, before its first event."""
         key = _request_key(request_id, created_by)
         with self._lock:
-            row = self._connection.execute("SELECT id FROM jobs WHERE request_id = ?", (key,)).fetchone()
-        return row[0] if row else None
+            row = self._connection.execute(f"{_SELECT} WHERE request_id = ?", (key,)).fetchone()
+        return self._job(*row) if row else None
 
     def load(self) -> Iterator[Job]:
         """All jobs, the oldest first, each made by replaying its events."""
         with self._lock:
-            rows = self._connection.execute(f"SELECT {_COLUMNS} FROM jobs ORDER BY number").fetchall()  # noqa: S608
+            rows = self._connection.execute(f"{_SELECT} ORDER BY number").fetchall()
         for row in rows:
-            yield self._replayed(*row)
+            yield self._replayed(self._job(*row))
 
     def problems(self) -> Iterator[str]:
         """What is wrong with the file, a sentence each: its pages, its references, jobs that can't be replayed."""
@@ -149,7 +155,7 @@ class JobStore:
             with self._lock:
                 found = self._connection.execute("PRAGMA integrity_check(20)").fetchall()
                 orphans = self._connection.execute("PRAGMA foreign_key_check").fetchall()
-                rows = self._connection.execute(f"SELECT {_COLUMNS} FROM jobs ORDER BY number").fetchall()  # noqa: S608
+                rows = self._connection.execute(f"{_SELECT} ORDER BY number").fetchall()
         except sqlite3.Error as error:  # too damaged for SQLite to go on
             yield str(error)
             return
@@ -157,7 +163,7 @@ class JobStore:
         yield from (f"a row of the table {table} belongs to no row of {parent}" for table, _, parent, _ in orphans)
         for row in rows:
             try:
-                job = self._replayed(*row)
+                job = self._replayed(self._job(*row))
             except Exception as error:  # whatever damage may lead to
                 yield f"jobs/{row[0]} can't be replayed: {type(error).__name__}: {error}"
                 continue
@@ -165,18 +171,17 @@ class JobStore:
             if numbers != list(range(1, len(numbers) + 1)):
                 yield f"{job.name} lacks some of its {numbers[-1]:,} events; has {len(numbers):,}"
 
-    def _replayed(self, job_id: str, display_name: str, spec: str, rows: int, created: str, created_by: str) -> Job:
-        job = Job(
-            job_id,
-            display_name,
-            self._spec_text.read(spec),
-            rows,
-            datetime.fromisoformat(created),
-            created_by=created_by,
-        )
-        for record in self.events(job_id, 0, -1):
+    def _replayed(self, job: Job) -> Job:
+        for record in self.events(job.id, 0, -1):
             job = advance(job, record.event, record.time)
         return job
+
+    def _job(
+        self, job_id: str, display_name: str, spec: str, rows: int, created: str, created_by: str, labels: str
+    ) -> Job:
+        """A job as it was created."""
+        parsed, time = self._spec_text.read(spec), datetime.fromisoformat(created)
+        return Job(job_id, display_name, parsed, rows, time, created_by=created_by, labels=json.loads(labels))
 
     def _prepare(self, path: Path) -> None:
         """Settings, and the tables if they aren't there."""

@@ -53,6 +53,13 @@ class Origin:
     """Of the file that the dataset was made of; "" for a model that was uploaded."""
     preparation_json: str = ""
     """How inputs were made of the dataset's columns, and what targets stand for: a FittedPreparation; else ""."""
+    rates: tuple[tuple[int, float], ...] = ()
+    """The learning rates that held in place of the specification's, each with the steps that were applied before."""
+
+
+def read_origin(values: dict[str, Any]) -> Origin:
+    """An origin of what asdict made of it, by way of JSON."""
+    return Origin(**{**values, "rates": tuple((step, rate) for step, rate in values.get("rates", ()))})
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,15 @@ class Model:
     """Of which rows its inputs are windows, if they are."""
     created_by: str = ""
     """The principal that created its job, or uploaded it; "" where nobody is asked."""
+    checkpoint: tuple[str, int] | None = None
+    """The id of the job and the step that it is of, if it was made of a checkpoint."""
+
+    @property
+    def job_id(self) -> str:
+        """The id of the job that made it; "" if it was uploaded."""
+        if self.checkpoint:
+            return self.checkpoint[0]
+        return "" if self.uploaded else self.id
 
     @property
     def preparation(self) -> FittedPreparation | None:
@@ -113,15 +129,16 @@ def parameters_sha256(params: Array) -> str:
 def read_model(directory: Path) -> Model:
     """The description of the model in a directory. Raises FileNotFoundError."""
     values: dict[str, Any] = json.loads((directory / DESCRIPTION).read_text())
-    origin, windows = values.get("origin"), values.get("windows")
+    origin, windows, checkpoint = values.get("origin"), values.get("windows"), values.get("checkpoint")
     return Model(
         **{
             **values,
             "input_shape": tuple(values["input_shape"]),
             "created": datetime.fromisoformat(values["created"]),
-            "origin": Origin(**origin) if origin else None,
+            "origin": read_origin(origin) if origin else None,
             "classes": tuple(values.get("classes", ())),
             "windows": Windows(**windows) if windows else None,
+            "checkpoint": (checkpoint[0], checkpoint[1]) if checkpoint else None,
         }
     )
 
@@ -215,16 +232,31 @@ class Models:
         input_column: str = "x",
         origin: Origin | None = None,
         created_by: str = "",
+        checkpoint: tuple[str, int] | None = None,
     ) -> Model:
         """Keeps a trained network, with its loss, accuracy and scores on the held-out rows.
 
-        A model that is there already, from before a crash, is returned as it is.
+        A model that is there already, from before a crash, is returned as it is; it must be of the same checkpoint, or
+        AlreadyExists is raised.
         """
-        if (self._root / model_id).exists():
-            return self.get(model_id)
-        return self._write(
-            model_id, network, layers_json, params, validation, created, input_column, origin, created_by
-        )
+        if not (self._root / model_id).exists():
+            with suppress(FileExistsError):
+                return self._write(
+                    model_id,
+                    network,
+                    layers_json,
+                    params,
+                    validation,
+                    created,
+                    input_column,
+                    origin,
+                    created_by,
+                    checkpoint,
+                )
+        there = self.get(model_id)
+        if there.checkpoint != checkpoint:
+            self.check_free(model_id)
+        return there
 
     def add_uploaded(
         self,
@@ -293,6 +325,7 @@ class Models:
         input_column: str,
         origin: Origin | None = None,
         created_by: str = "",
+        checkpoint: tuple[str, int] | None = None,
     ) -> Model:
         metadata = {
             "format": "chainrule",
@@ -322,6 +355,7 @@ class Models:
             classes=preparation.classes if sum(map(len, preparation.classes)) <= MOST_CHARACTERS else (),
             windows=preparation.windows,
             created_by=created_by,
+            checkpoint=checkpoint,
         )
         with new_directory(self._root / model_id) as directory:
             (directory / FILE).write_bytes(data)

@@ -9,7 +9,9 @@ import json
 import re
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,17 @@ from worker.tables import TableGradient
 
 _FILE = re.compile(r"(?P<kind>initial|step|best)-(?P<step>\d{12})-(?P<checksum>[0-9a-f]{8})\.safetensors")
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint as it lies on the disk."""
+
+    path: Path
+    step: int
+    best: bool
+    size_bytes: int
+    time: datetime
 
 
 class Checkpoints:
@@ -68,6 +81,25 @@ class Checkpoints:
                 yield _read(path)
             except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
                 _log.error("checkpoint is damaged; taking the one before", path=str(path), error=str(error))
+
+    def saved(self) -> list[Saved]:
+        """Those that there are now, the newest first; where the best one is of a step that has another, it alone."""
+        best = self._newest_first("best")[:1]
+        found: dict[int, Saved] = {}
+        for path in (*best, *self._newest_first("step")):
+            step = int(path.name.split("-")[1])
+            with suppress(FileNotFoundError):  # given way to a newer one meanwhile
+                stat = path.stat()
+                time = datetime.fromtimestamp(stat.st_mtime, UTC)
+                found.setdefault(step, Saved(path, step, path in best, stat.st_size, time))
+        return [found[step] for step in sorted(found, reverse=True)]
+
+    def read(self, saved: Saved) -> TrainingState:
+        """What a checkpoint holds. Raises FileNotFoundError if it has gone, ValueError if it is damaged, OSError."""
+        try:
+            return _read(saved.path)
+        except (SafetensorError, KeyError, TypeError) as error:
+            raise ValueError(str(error)) from error
 
     def save_initial(self, tensors: Mapping[str, Array]) -> None:
         """Writes down what a job starts with, parameters by name. Raises OSError."""

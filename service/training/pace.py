@@ -6,6 +6,7 @@ nothing is carried over into the next epoch, and updates can be counted without 
 
 from dataclasses import dataclass
 
+from service.jobs.events import LearningRateChanged
 from service.jobs.spec import JobSpec
 
 MOST_UPDATES = 256
@@ -18,15 +19,22 @@ class Pace:
 
     spec: JobSpec
     steps_per_epoch: int
+    rates: tuple[LearningRateChanged, ...] = ()
+    """Learning rates that hold in place of the specification's, in the order in which they were asked for."""
 
     @property
     def total_steps(self) -> int:
         """How many steps there are at the most."""
         return self.steps_per_epoch * self.spec.epochs
 
+    def base(self, step: int) -> float:
+        """The learning rate before its schedule: of those that hold by then, the one that was asked for last."""
+        held = (change.learning_rate for change in reversed(self.rates) if change.step <= step)
+        return next(held, self.spec.learning_rate)
+
     def rate(self, step: int) -> float:
         """The learning rate that the schedule says."""
-        return self.spec.learning_rate * self.spec.schedule.at(step, self.steps_per_epoch, self.total_steps)
+        return self.base(step) * self.spec.schedule.at(step, self.steps_per_epoch, self.total_steps)
 
     def ends_update(self, step: int) -> bool:
         """Whether the parameters are updated at the end of the step."""

@@ -19,8 +19,10 @@ from service.jobs.jobs import Jobs
 from service.jobs.scheduler import Share
 from service.jobs.spec import JobSpec
 from service.log import log_again
+from service.models.blueprint import Blueprint
 from service.models.registry import Models, Origin
 from service.training.preparing import FOLDER, read_prepared
+from service.training.promotion import with_rates
 from service.training.session import (
     INTERNAL,
     Broken,
@@ -36,7 +38,8 @@ from service.training.session import (
 from service.training.task import make_task
 from service.training.timing import Anatomy, Timing
 from service.training.trainer import Policy
-from worker.task import Computation, Data
+from worker.network import Network
+from worker.task import Data
 
 NEWS_SECONDS = 0.2
 """How often a trainer is asked what is new, at the least."""
@@ -130,13 +133,17 @@ class Runner:
         try:
             dataset, place = read_prepared(job.spec, self._datasets, self._directory / job.id)
             task = make_task(job.spec, dataset, "spec")
-            order = Order(job.id, job.spec, task, self._directory / job.id, self._policy)
+            own = self._directory / job.id
+            layers, origin = self._layers_json(job.spec), self._origin(job.spec, dataset)
+            blueprint = Blueprint(layers, task.network.input_shape, job.spec.input_column, origin)
+            blueprint.write(own)
+            order = Order(job.id, job.spec, task, own, self._policy, job.rates, job.asked)
             workers = share.target  # which may be changed at any time
             with self._cluster.train(order, dataset, _data(job.spec, dataset, place), workers) as training:
-                outcome = self._follow(job.id, training, share, workers)
+                outcome = self._follow(job, training, share, workers)
             match outcome:
                 case Trained():
-                    return self._succeeded(job.id, task, dataset, outcome)
+                    return self._succeeded(job.id, task.network, blueprint, outcome)
                 case Broken(report, failed):
                     _log.error("the trainer failed", exception=report)
                     return failed
@@ -155,8 +162,9 @@ class Runner:
             _log.exception("job failed")
             return INTERNAL
 
-    def _follow(self, job_id: str, training: Training, share: Share, lent: int) -> Outcome:
-        """Passes on what the trainer tells, until it has ended."""
+    def _follow(self, job: Job, training: Training, share: Share, lent: int) -> Outcome:
+        """Passes on what the trainer tells, and what is asked of it, until it has ended."""
+        job_id, asked = job.id, job.asked
         self._trainings[job_id] = training
         try:
             self._heed(job_id)  # what happened to the job before this was known
@@ -172,6 +180,9 @@ class Runner:
                     lent = share.target
                     training.lend(lent)
                     share.settle(lent)
+                if self._jobs.has(job_id) and (newest := self._jobs.get(job_id).asked) and newest != asked:
+                    asked = newest
+                    training.ask(asked)
         finally:
             del self._trainings[job_id]
 
@@ -208,13 +219,13 @@ class Runner:
             return Failed("TRAINER_LOST", f"the job's trainer was lost {count} times after step {step}")
         return Queued(reason)
 
-    def _succeeded(self, job_id: str, task: Computation, dataset: Dataset, trained: Trained) -> Succeeded:
+    def _succeeded(self, job_id: str, network: Network, blueprint: Blueprint, trained: Trained) -> Succeeded:
         job, epoch, now = self._jobs.get(job_id), trained.epoch, datetime.now(UTC)
         validation = (epoch.validation_loss, epoch.validation_accuracy, epoch.validation_scores)
-        layers = self._layers_json(job.spec)
-        column, origin = job.spec.input_column, self._origin(job.spec, dataset)
+        layers, column = blueprint.layers_json, blueprint.input_column
+        origin = with_rates(blueprint.origin, job.rates, epoch.step)
         model = self._models.add(
-            job_id, task.network, layers, trained.params, validation, now, column, origin, job.created_by
+            job_id, network, layers, trained.params, validation, now, column, origin, job.created_by
         )
         return Succeeded(
             parameters_sha256=model.parameters_sha256,

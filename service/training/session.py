@@ -15,7 +15,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 
 from service.cluster.workers import Workers, WorkersError
-from service.jobs.events import EpochCompleted, Failed, Progress
+from service.jobs.events import EpochCompleted, Failed, LearningRateChanged, Progress, RateAsked
 from service.jobs.spec import JobSpec
 from service.log import Entry
 from service.training.checkpoints import Checkpoints
@@ -23,6 +23,7 @@ from service.training.outbox import Outbox, Posted
 from service.training.state import Diverged
 from service.training.timing import Timing
 from service.training.trainer import Policy, Stopped, Trainer, WorkersLost
+from service.training.wishes import Wishes
 from worker.arrays import Array
 from worker.task import Computation
 
@@ -36,6 +37,10 @@ class Order:
     task: Computation
     checkpoints: Path
     policy: Policy
+    rates: tuple[LearningRateChanged, ...] = ()
+    """The learning rates that came to hold before."""
+    asked: RateAsked | None = None
+    """The one that was asked for last."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,9 @@ class Training(Protocol):
     def lend(self, workers: int) -> None:
         """Changes how many workers it has, from the next step on."""
 
+    def ask(self, rate: RateAsked) -> None:
+        """Asks for another learning rate, from one of the next steps on."""
+
 
 class Session:
     """Runs a trainer in a thread. `make_workers` is called there, and what it gives is closed at the end."""
@@ -112,6 +120,7 @@ class Session:
         self._outbox = Outbox()
         self._timing = Timing()
         self._stop = threading.Event()
+        self._wishes = Wishes(order.rates, order.asked)
         self._outcome: Outcome | None = None
         self._thread = threading.Thread(target=self._run, name=f"trainer-{order.job_id}", daemon=True)
         self._thread.start()
@@ -127,6 +136,10 @@ class Session:
         """Has the trainer write a checkpoint and end."""
         self._stop.set()
 
+    def ask(self, rate: RateAsked) -> None:
+        """Asks for another learning rate."""
+        self._wishes.rate = rate
+
     def _run(self) -> None:
         try:
             self._outcome = self._trained()
@@ -141,9 +154,8 @@ class Session:
             workers = self._make_workers()
             try:
                 checkpoints = Checkpoints(order.checkpoints, order.spec.keep_last, keep_best=order.spec.keep_best)
-                trainer = Trainer(
-                    order.spec, order.task, workers, checkpoints, order.policy, self._outbox, self._stop, self._timing
-                )
+                given = (order.policy, self._outbox, self._stop, self._timing, self._wishes)
+                trainer = Trainer(order.spec, order.task, workers, checkpoints, *given)
                 state, epoch = trainer.train()
                 return Trained(np.array(state.params), epoch, trainer.stopped_early, trainer.confusion)
             finally:

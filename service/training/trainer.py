@@ -8,7 +8,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -35,6 +35,7 @@ from service.training.standing import is_best, is_last, judge, why_early
 from service.training.state import ADVICE, Diverged, TrainingState, check_state, no_sums
 from service.training.timing import Throughput, Timing
 from service.training.update import Mean, Update, check_finite, weights_of
+from service.training.wishes import Wishes, known_rates
 from worker.arrays import Array
 from worker.blocks import Block, merge
 from worker.gradient import Gradient, Sums
@@ -88,6 +89,7 @@ class Trainer:
     outbox: Outbox
     stop: threading.Event
     timing: Timing = field(default_factory=Timing)
+    wishes: Wishes = field(default_factory=Wishes)
     stopped_early: str = field(default="", init=False)
     """Why it ended before its last epoch, if it did."""
     confusion: tuple[tuple[float, ...], ...] = ()
@@ -105,7 +107,6 @@ class Trainer:
         self._health: HealthSampled | None = None
         self._lost: dict[int, float] = {}
         self._throughput = Throughput()
-        self._pace = Pace(self.spec, self.task.shards.steps_per_epoch)
         self._update = Update(
             network.dense,
             self.workers.params.dtype,
@@ -116,6 +117,8 @@ class Trainer:
             network.segments,
         )
         self._state = self._restored(self.checkpoints.load()) or self._first_state()
+        rates = known_rates(self.wishes.held, self._state.unacknowledged)
+        self._pace = Pace(self.spec, self.task.shards.steps_per_epoch, rates)
         for event in self._state.unacknowledged:
             self.outbox.post(event)
         self.outbox.progress = self._progress
@@ -136,6 +139,7 @@ class Trainer:
         steps = self.task.shards.steps_per_epoch
         while True:
             state = self._state
+            self._heed_wish()
             loss = self._step()
             self.outbox.newest = (state.step, loss)
             if ends_epoch := state.step % steps == 0:
@@ -149,6 +153,16 @@ class Trainer:
                 self._save(tell=stopping)
             if stopping:
                 raise Stopped
+
+    def _heed_wish(self) -> None:
+        """Takes another learning rate from here on, if one was asked for; one that rolls back, at an epoch's start."""
+        step = self._state.step
+        if self._rolls_back and step % self.task.shards.steps_per_epoch:
+            return
+        if change := self.wishes.due(step, self._pace.rates):
+            self._pace = replace(self._pace, rates=(*self._pace.rates, change))
+            self.outbox.post(change)
+            self._save()  # so that nothing is ever made of a change that nobody knows of after a crash
 
     def _progress(self) -> Progress:
         """How far it has come. Called by whoever wants to know, from another thread."""
@@ -304,8 +318,8 @@ class Trainer:
             raise error
         self._state = restored
         self._state.rate_scale = scale
-        rate = self.spec.learning_rate * scale  # before the schedule, so that a later one is always smaller
-        self.outbox.post(RolledBack(diverged, restored.step, rate, str(error)))
+        rate = self._pace.base(restored.step) * scale  # before the schedule
+        self.outbox.post(RolledBack(diverged, restored.step, rate, str(error), scale))
         self._epoch_began = time.monotonic()
         self._save()
 

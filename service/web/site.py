@@ -156,8 +156,9 @@ class _Site:
         """A job's events, numbered, and its progress; "end" when nothing more can come."""
         async with aclosing(self._watching.watch(job_id, after)) as updates:
             async for update in updates:
-                # A look at a large network takes milliseconds to write, which others needn't wait for.
-                yield await asyncio.to_thread(_update, update)
+                if not update.HasField("heartbeat"):  # the stream has its own
+                    # A look at a large network takes milliseconds to write, which others needn't wait for.
+                    yield await asyncio.to_thread(_update, update)
         yield event("end", "{}")
 
 

@@ -7,14 +7,17 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from chainrule.v1 import training_event_pb2 as event_pb
 from chainrule.v1 import training_job_pb2 as pb
+from chainrule.v1 import training_service_pb2 as service_pb
 from service.data.datasets import Dataset
 from service.jobs.events import (
     CheckpointSaved,
     EpochCompleted,
     Failed,
+    LearningRateChanged,
     Progress,
     Queued,
     RolledBack,
+    SettingsChanged,
     State,
     StateChanged,
     Succeeded,
@@ -27,8 +30,10 @@ from service.jobs.job import Job
 from service.jobs.spec import JobSpec
 from service.jobs.store import Record, SpecText
 from service.models.registry import Origin
+from service.training.checkpoints import Saved
 from service.wire.health import diagnosis_message, health_message, recovered_message
 from service.wire.network import loss_message, model_json
+from service.wire.settings import settings_message
 from service.wire.spec import parse_spec, spec_message
 
 
@@ -78,6 +83,9 @@ def job_message(job: Job, progress: pb.TrainingProgress, waiting: str) -> pb.Tra
         end_time=timestamp(job.ended) if job.ended else None,
         last_event=job.last_event,
         created_by=job.created_by,
+        labels=job.labels,
+        etag=job.etag,
+        learning_rate=job.asked.learning_rate if job.asked else None,
         diagnoses=[diagnosis_message(job.diagnoses[trouble]) for trouble in Trouble if trouble in job.diagnoses],
     )
 
@@ -145,6 +153,10 @@ def event_message(job_id: str, record: Record) -> event_pb.TrainingEvent:
             message.rolled_back.CopyFrom(
                 event_pb.RolledBack(diverged_step=diverged, step=step, learning_rate=rate, reason=reason)
             )
+        case SettingsChanged():
+            message.settings_changed.CopyFrom(settings_message(record.event))
+        case LearningRateChanged():
+            message.learning_rate_changed.CopyFrom(rate_message(record.event))
         case HealthSampled():
             message.health_sampled.CopyFrom(health_message(record.event))
         case Diagnosed(diagnosis):
@@ -152,6 +164,23 @@ def event_message(job_id: str, record: Record) -> event_pb.TrainingEvent:
         case Recovered():
             message.recovered.CopyFrom(recovered_message(record.event))
     return message
+
+
+def checkpoint_message(job: Job, saved: Saved) -> service_pb.Checkpoint:
+    """The resource for a checkpoint."""
+    return service_pb.Checkpoint(
+        name=f"{job.name}/checkpoints/{saved.step}",
+        step=saved.step,
+        epoch=saved.step // job.shards.steps_per_epoch,
+        best=saved.best,
+        create_time=timestamp(saved.time),
+        size_bytes=saved.size_bytes,
+    )
+
+
+def rate_message(change: LearningRateChanged) -> pb.LearningRateChange:
+    """The message for a learning rate that came to hold."""
+    return pb.LearningRateChange(step=change.step, learning_rate=change.learning_rate)
 
 
 def _reason(state: State) -> str:

@@ -8,6 +8,9 @@ import re
 from service.errors import InvalidArgument, Violations
 
 _ID = re.compile(r"[a-z][a-z0-9-]{0,62}")
+_CHECKPOINT = re.compile(
+    rf"jobs/(?P<job>{_ID.pattern})/checkpoints/(?P<which>0|[1-9][0-9]{{0,17}}|@latest|@best)", re.ASCII
+)
 
 
 def is_id(text: str) -> bool:
@@ -57,6 +60,17 @@ def require_model(name: str, field: str = "name") -> str:
     found = parse_model(name, field, violations)
     violations.raise_any()
     return found
+
+
+def require_checkpoint(name: str, field: str) -> tuple[str, str]:
+    """The job's id in a checkpoint's name, and the step's number, "@latest" or "@best". Raises InvalidArgument."""
+    if match := _CHECKPOINT.fullmatch(name):
+        return match["job"], match["which"]
+    said = f"is {name[:100]!r}" if name else "is missing"
+    raise InvalidArgument.of(
+        field,
+        f'{said}; must be "jobs/<id>/checkpoints/<step>", where the step is a number, or "@latest", or "@best"',
+    )
 
 
 def require_id(text: str, field: str) -> str:

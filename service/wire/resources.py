@@ -54,7 +54,12 @@ def model_message(model: Model, aliases: Sequence[str] = ()) -> models_pb.Model:
         fill(windows, model.windows)
     return models_pb.Model(
         name=model.name,
-        training_job="" if model.uploaded else f"jobs/{model.id}",
+        training_job=f"jobs/{model.job_id}" if model.job_id else "",
+        checkpoint="jobs/{}/checkpoints/{}".format(*model.checkpoint) if model.checkpoint else "",
+        learning_rate_changes=[
+            training_job_pb2.LearningRateChange(step=step, learning_rate=rate)
+            for step, rate in (origin.rates if origin else ())
+        ],
         network=json_format.Parse(model.layers_json, network_pb2.Network()),
         input_shape=model.input_shape,
         parameter_count=model.parameter_count,

@@ -39,6 +39,7 @@ from service.models.predictor import Predictor
 from service.models.registry import Models
 from service.settings import Settings
 from service.training.preparing import Preparing
+from service.training.promotion import Promotion
 from service.training.transfer import Transfer
 from service.wire.network import model_network
 from tests.api.running import FLOWERS, SECONDS, Service, refusal, refused, request, serving
@@ -153,15 +154,16 @@ def test_an_error_in_the_service_gives_nothing_away(
             served = DatasetServicer(datasets, Uploads(tmp_path / "uploads"), Imports([], 10**6), jobs)
             aliases = Aliases(tmp_path / "aliases.json", models)
             transfer = Transfer(models, jobs, tmp_path / "checkpoints", model_network, aliases.resolve)
+            promotion = Promotion(models, jobs, tmp_path / "checkpoints", model_network)
             training = TrainingServicer(
-                jobs, Preparing(datasets, jobs, tmp_path), transfer, room, Watching(jobs, lambda _: "")
+                jobs, Preparing(datasets, jobs, tmp_path), transfer, room, Watching(jobs, lambda _: ""), promotion
             )
             with closing(Predictor(LoadedModels(models, network_of, 10**6))) as predictor:
                 inference = InferenceServicer(predictor, aliases, 10**6)
                 parts = (
                     training,
                     served,
-                    ModelServicer(models, jobs, aliases, predictor, datasets),
+                    ModelServicer(models, jobs, aliases, predictor, datasets, promotion),
                     inference,
                     Calls(SERVED),
                 )

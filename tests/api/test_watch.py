@@ -121,3 +121,16 @@ def test_a_watch_ends_in_an_error_that_tells_to_come_back_when_the_service_stops
         numbers = [event.number for event in service.events(first, seen[-1])]
         assert seen + numbers == list(range(1, service.get(first).last_event + 1))
         assert service.end(waiting).state == State.SUCCEEDED
+
+
+def test_a_watch_that_has_nothing_to_tell_says_so(tmp_path: Path) -> None:
+    cluster = GatedCluster()
+    with serving(tmp_path, cluster, watch_heartbeat_seconds=0.05) as service:
+        service.upload("flowers", FLOWERS)
+        _, waiting = (service.create(workers=4, min_workers=4).name for _ in range(2))
+        call = service.watch(waiting)
+        kinds = [next(call).WhichOneof("update") for _ in range(6)]
+        assert kinds == ["event", "progress", "heartbeat", "heartbeat", "heartbeat", "heartbeat"]
+        service.cancel(waiting)
+        assert [update.event.state_changed.state for update in call if update.HasField("event")] == [State.CANCELLED]
+        cluster.gate.set()

@@ -154,6 +154,9 @@ def _mark(event: TrainingEvent) -> Mark | None:
             return Mark(found.step, f"{trouble_name(found.trouble)}: {found.evidence}")
         case "rolled_back":
             return Mark(event.rolled_back.diverged_step, f"rolled back: {event.rolled_back.reason}")
+        case "learning_rate_changed":
+            changed = event.learning_rate_changed
+            return Mark(changed.step, f"learning rate {changed.learning_rate:g} from here on")
         case "worker_lost":
             return Mark(event.worker_lost.step, f"worker {event.worker_lost.worker} lost: {event.worker_lost.reason}")
         case _:

@@ -76,6 +76,15 @@ export class Story {
   }
 }
 
+// A field that was changed, with its new value; paths are as in JSON: "spec.minWorkers".
+function setting(job) {
+  return (path) => {
+    const found = path.split(".").reduce((within, name) => within?.[name], job) ?? "";
+    const text = typeof found === "object" ? Object.entries(found).map((pair) => pair.join("=")).join(" ") : found;
+    return `${path.split(".").at(-1).replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`)} ${text}`;
+  };
+}
+
 function tell(kind, what) {
   const words = (name) => name.toLowerCase().replaceAll("_", " ");
   const worker = `Worker ${what.worker ?? 0}`;
@@ -89,6 +98,9 @@ function tell(kind, what) {
     case "workerJoined": return `${worker} joined at step ${what.step ?? 0}${what.exchange ? ` by ${words(what.exchange)}` : ""}`;
     case "rolledBack":
       return `Step ${what.divergedStep ?? 0} diverged (${what.reason ?? ""}); back to step ${what.step ?? 0}, with learning rate ${what.learningRate}`;
+    case "settingsChanged":
+      return `Changed: ${(what.updateMask ?? "").split(",").map(setting(what.trainingJob ?? {})).join(", ")}`;
+    case "learningRateChanged": return `Learning rate ${what.learningRate} from step ${what.step ?? 0} on`;
     case "diagnosed": return `Found at step ${what.diagnosis.step ?? 0}: ${words(what.diagnosis.trouble)}`;
     case "recovered": return `Over at step ${what.step ?? 0}: ${words(what.trouble)}`;
     default: return "";

@@ -19,6 +19,7 @@ from chainrule.v1.model_service_pb2 import Model
 from chainrule.v1.training_event_pb2 import EpochCompleted, StateChanged, TrainingEvent
 from chainrule.v1.training_job_pb2 import ConfusionRow, TrainingJob, TrainingProgress, TrainingResult
 from chainrule.v1.training_service_pb2 import WatchTrainingJobResponse
+from tests.unit.client.fake_changes import FakeChanges, FakePromotion
 from tests.unit.client.fake_inference import FakeInference
 from tests.unit.client.refusing import not_found, refuse
 
@@ -72,7 +73,7 @@ def story(
 
 
 @dataclass
-class FakeTraining(training_service_pb2_grpc.TrainingServiceServicer):
+class FakeTraining(FakeChanges):
     """Jobs that take their course while they are watched."""
 
     events: list[TrainingEvent] = field(default_factory=story)
@@ -252,7 +253,7 @@ class FakeDatasets(dataset_service_pb2_grpc.DatasetServiceServicer):
 
 
 @dataclass
-class FakeModels(model_service_pb2_grpc.ModelServiceServicer):
+class FakeModels(FakePromotion):
     """Models that all have the same file."""
 
     names: tuple[str, ...] = ("models/m1", "models/m2", "models/m3")

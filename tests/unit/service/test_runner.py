@@ -20,6 +20,7 @@ from service.jobs.events import (
     Paused,
     Progress,
     Queued,
+    RateAsked,
     Running,
     StateChanged,
     Succeeded,
@@ -154,6 +155,9 @@ class ScriptedCluster:
 
     def lend(self, workers: int) -> None:
         """It needs none."""
+
+    def ask(self, rate: RateAsked) -> None:
+        """Its rate is nobody's matter."""
 
 
 def test_news_become_durable_in_one_go(tmp_path: Path) -> None:

@@ -69,7 +69,8 @@ def test_no_event_without_a_job(store: JobStore) -> None:
     with pytest.raises(sqlite3.IntegrityError):
         store.append("job-b", FIRST)
     store.create(job(), "request", FIRST)
-    assert store.requested("request", "") == "job-a"
+    assert (made := store.requested("request", ""))
+    assert (made.id, made.spec, made.last_event) == ("job-a", job().spec, 0)  # as it was before its first event
     store.delete("job-a")
     assert (list(store.load()), store.events("job-a", 0, 9), store.requested("request", "")) == ([], [], None)
 
@@ -102,14 +103,16 @@ def test_a_file_by_the_first_version_is_brought_up_to_date(tmp_path: Path) -> No
     for _ in range(2):
         with store_at(tmp_path) as store:
             assert list(store.load()) == [made]
-            assert store.requested("request", "") == made.id
+            assert (found := store.requested("request", ""))
+            assert found.id == made.id
 
 
 def test_request_ids_are_each_principal_s_own(store: JobStore) -> None:
     names = ("", "alice", "bob")
     for number, name in enumerate(names):
         store.create(replace(job(), id=f"job-{number}", created_by=name), "request", FIRST)
-    assert [store.requested("request", name) for name in names] == ["job-0", "job-1", "job-2"]
+    found = [store.requested("request", name) for name in names]
+    assert [made and made.id for made in found] == ["job-0", "job-1", "job-2"]
     assert store.requested("request", "carol") is None
     assert [made.created_by for made in store.load()] == list(names)
 

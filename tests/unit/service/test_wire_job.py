@@ -113,6 +113,7 @@ def test_a_job() -> None:
     shown = json_format.MessageToDict(job_message(made, progress, ""), preserving_proto_field_name=True)
     assert shown.pop("spec") == json_format.MessageToDict(spec_message(SPEC), preserving_proto_field_name=True)
     assert shown == {
+        "etag": "r3",
         "name": "jobs/job-a",
         "display_name": "a job",
         "state": "RUNNING",

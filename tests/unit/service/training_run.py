@@ -15,7 +15,9 @@ from service.jobs.events import EpochCompleted, Event, Progress
 from service.jobs.spec import JobSpec
 from service.training.checkpoints import Checkpoints
 from service.training.outbox import Outbox
+from service.training.timing import Timing
 from service.training.trainer import Policy, Trainer
+from service.training.wishes import Wishes
 from tests.unit.service.examples import DATA, INPUTS, SPEC, TARGETS, task
 from worker.task import Data
 
@@ -63,6 +65,7 @@ class Run:
     stop_after: int | None = None
     acknowledges: bool = True
     """Whether the service takes every event at once; else it never hears of any."""
+    wishes: Wishes = field(default_factory=Wishes)
     rate_scale: float = 1.0
     best_loss: float = np.inf
 
@@ -73,8 +76,9 @@ class Run:
         """The parameters' bits."""
         workers = workers or LocalWorkers(task(self.of), self.data, self.of.workers, self.of.precision.dtype)
         checkpoints = Checkpoints(self.directory, self.of.keep_last, keep_best=self.of.keep_best)
-        trainer = Trainer(self.of, task(self.of), workers, checkpoints, self.policy, self.outbox, self.stop)
-        self.timing = trainer.timing
+        self.timing = Timing()
+        given = (self.policy, self.outbox, self.stop, self.timing, self.wishes)
+        trainer = Trainer(self.of, task(self.of), workers, checkpoints, *given)
         state, epoch = trainer.train()
         assert epoch.epoch == self.of.epochs or self.of.early_stopping
         self.result, self.stopped_early = epoch, trainer.stopped_early
