@@ -1,17 +1,13 @@
 """The composition root: makes every part, gives each what it needs, and ends them in order."""
 
 import asyncio
-import fcntl
 import json
-import logging
 import os
-import secrets
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing, contextmanager
-from pathlib import Path
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
 from typing import TextIO
 
 import structlog
@@ -41,10 +37,12 @@ from service.cluster.ray_workers import Patience
 from service.data.datasets import Datasets, Quota
 from service.data.importing import Imports
 from service.data.uploads import Keeping, Uploads
-from service.files import allow_files, write_atomically
+from service.directory import DirectoryUnusable, check_whole, instance, locked
+from service.files import allow_files
 from service.jobs.jobs import Jobs
 from service.jobs.scheduler import Scheduler
 from service.jobs.store import JobStore, StoreError
+from service.log import configure_log
 from service.metrics.calls import CallMetrics
 from service.metrics.endpoint import metrics_endpoint
 from service.metrics.fleet import Fleet, FleetMetrics
@@ -55,6 +53,7 @@ from service.models.aliases import Aliases
 from service.models.loaded import LoadedModels
 from service.models.predictor import Predictor
 from service.models.registry import Model, Models
+from service.retention import KEEP_ALL, Keep, Retention
 from service.settings import Settings, host_and_port
 from service.training.preparing import Preparing
 from service.training.promotion import Promotion
@@ -86,15 +85,16 @@ def main() -> None:
     announcements, sys.stdout = sys.stdout, sys.stderr
     try:
         settings = CliApp.run(Settings, cli_args=sys.argv[1:])
-        _configure_log()
+        configure_log()
         allow_files(MOST_FILES)
         with ExitStack() as stack:
-            stack.enter_context(_lock(settings.data_dir))
+            stack.enter_context(locked(settings.data_dir))
+            check_whole(settings.data_dir)
             # Before any gRPC object exists, and before signal handlers: Ray sets up both in its own way.
             address = settings.ray_address or os.environ.get("RAY_ADDRESS")
             if settings.ray_listen:
                 address = stack.enter_context(head(*host_and_port(settings.ray_listen), settings.local_workers))
-            prefix = f"chainrule-{_instance(settings.data_dir)}-"
+            prefix = f"chainrule-{instance(settings.data_dir)}-"
             patience = Patience(
                 answer_seconds=settings.worker_answer_seconds,
                 join_seconds=settings.worker_join_seconds,
@@ -108,7 +108,7 @@ def main() -> None:
             prefix = f"--{option}: " if option else ""
             sys.stderr.write(f"{prefix}{problem['msg'].removeprefix('Value error, ')}\n")
         sys.exit(2)
-    except (Refused, ClusterError, AddressTaken, StoreError) as error:
+    except (Refused, DirectoryUnusable, ClusterError, AddressTaken, StoreError) as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)
 
@@ -152,12 +152,17 @@ async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dic
         predictor = stack.enter_context(closing(Predictor(loaded)))
         policy = Policy(settings.checkpoint_seconds, settings.worker_wait_seconds, settings.online_wait_seconds)
         runner = Runner(jobs, datasets, models, cluster, policy, directory / "checkpoints", layers_json, origin)
+        runner.sweep()
 
         def capacity() -> int:
             return cluster.room().workers
 
         scheduler = Scheduler(jobs, capacity, runner.run)
         jobs.requeue_interrupted()
+        keep = Keep(settings.keep_ended_seconds, settings.keep_ended_jobs)
+        if keep != KEEP_ALL:
+            doomed = models if settings.delete_models_too else None
+            stack.enter_context(closing(Retention(jobs, keep, doomed, aliases)))
 
         calls = Calls(SERVICES)
         metrics = (
@@ -190,17 +195,18 @@ async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dic
         servicers = (training, dataset_servicer, model_servicer, inference)
         async with (
             _page(settings.web_listen, jobs, watching, door, certificates) as page,
-            serving(settings.listen, *servicers, calls, most_bytes, guard, certificates) as port,
+            serving(settings.listen, *servicers, calls, most_bytes, guard, certificates) as server,
         ):
             scheduler.start()
             try:
                 yield {
-                    "grpc": f"{'grpcs://' if certificates else ''}{host}:{port}",
+                    "grpc": f"{'grpcs://' if certificates else ''}{host}:{server.port}",
                     "metrics": f"{'https' if certificates else 'http'}://{metrics_host}:{metrics_port}/metrics",
                     **page,
                     "data_dir": str(directory),
                 }
             finally:
+                await server.drain()
                 runner.stop()
                 await asyncio.to_thread(scheduler.stop, STOP_SECONDS)
                 watching.stop()
@@ -272,35 +278,6 @@ def _data(settings: Settings) -> tuple[Datasets, Uploads, Imports]:
         raise Refused(str(error)) from error
 
 
-@contextmanager
-def _lock(directory: Path) -> Iterator[None]:
-    """Makes the data directory, and keeps any other coordinator out of it."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file = (directory / "lock").open("a+")
-    except OSError as error:
-        raise Refused(
-            f"can't use the data directory {directory}: {error.strerror}; name another by --data-dir"
-        ) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Refused(
-                f"the data directory {directory} is in use by another coordinator; "
-                "talk to that one by --server, or choose another directory by --data-dir"
-            ) from None
-        yield
-
-
-def _instance(directory: Path) -> str:
-    """A random name for this data directory, which tells its shared memory from that of others."""
-    path = directory / "instance"
-    if not path.exists():
-        write_atomically(path, secrets.token_hex(8).encode())
-    return path.read_text()
-
-
 def _stop_event(until_stdin_closes: bool) -> asyncio.Event:
     """An event that is set when the service is told to stop."""
     loop = asyncio.get_running_loop()
@@ -325,20 +302,6 @@ def _give_up(reason: str) -> None:
     """
     structlog.get_logger(__name__).error("the Ray cluster is lost; the jobs go on at the next start", reason=reason)
     os._exit(1)
-
-
-def _configure_log() -> None:
-    """One line of JSON an entry, to standard error."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from service.access.door import Door
 from service.access.limits import Limits
 from service.access.principals import EVERYONE, Principal, Scope, act_as
 from service.api.errors import code_name
-from service.errors import PermissionDenied, ServiceError, Unauthenticated
+from service.errors import PermissionDenied, ServiceError, Unauthenticated, Unavailable
 
 NOTE_SECONDS = 1.0
 """Refused strangers are in the log so often at the most, or they could fill it."""
@@ -73,6 +73,11 @@ class Guard(grpc.aio.ServerInterceptor):
         self._limits = limits
         self._audit = audit
         self._noted = 0.0
+        self._draining = False
+
+    def drain(self) -> None:
+        """From now on nothing is begun any more that changes something; who asks is told to come again."""
+        self._draining = True
 
     async def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], details: grpc.HandlerCallDetails
@@ -107,6 +112,11 @@ class Guard(grpc.aio.ServerInterceptor):
                 f"{principal.name!r} has the scope {principal.scope.name.lower()}, and this needs "
                 f"{needed.name.lower()}; whoever runs the service can give a token with that scope",
                 reason="SCOPE_TOO_SMALL",
+            )
+        if self._draining and needed > Scope.READ:
+            raise Unavailable(
+                "the coordinator is stopping; call again when it, or the one in its place, is there",
+                reason="COORDINATOR_STOPPING",
             )
         act_as(principal)
 

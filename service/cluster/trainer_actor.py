@@ -6,6 +6,7 @@ service starts another one from the last checkpoint.
 
 import os
 import threading
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -13,6 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from service.cluster.ray_workers import Patience, RayWorkers
 from service.jobs.events import RateAsked
+from service.log import Collected
 from service.training.arrivals import Answers, Arrivals
 from service.training.session import News, Order, Session
 from worker.actor import Columns
@@ -26,6 +28,7 @@ class TrainerActor:
 
     def __init__(self) -> None:
         threadpool_limits(1)  # its products are small, and it has threads of its own for what is large
+        self._logged = Collected()
         self._halted = threading.Event()
         self._asked: RateAsked | None = None
         self._session: Session | None = None
@@ -57,7 +60,7 @@ class TrainerActor:
     def news(self, acknowledged: int, timeout: float) -> News:
         """What is new. See service.training.session.Training."""
         assert self._session is not None  # noqa: S101 - asked only once the start is over
-        return self._session.news(acknowledged, timeout)
+        return replace(self._session.news(acknowledged, timeout), logged=self._logged.take())
 
     def put(self, step: int, batch: list[Any]) -> None:
         """Takes the mini-batch of a step: a reference to it, in a list so that Ray leaves it one."""

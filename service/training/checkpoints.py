@@ -113,7 +113,7 @@ class Checkpoints:
         """What was written down for the start. Raises OSError if that is not there, or not whole."""
         for path in self._newest_first("initial"):
             data = path.read_bytes()
-            if _is_whole(path, data):
+            if is_whole(path, data):
                 return load(data)
         raise FileNotFoundError(errno.ENOENT, "the parameters that the job starts with are not there, or damaged")
 
@@ -161,14 +161,15 @@ def _written(state: TrainingState) -> bytes:
     return save(tensors, metadata)
 
 
-def _is_whole(path: Path, data: bytes) -> bool:
+def is_whole(path: Path, data: bytes) -> bool:
+    """Whether a checkpoint's content has the checksum in its name."""
     match = _FILE.fullmatch(path.name)
     return match is not None and int(match["checksum"], 16) == zlib.crc32(data)
 
 
 def _read(path: Path) -> TrainingState:
     data = path.read_bytes()
-    if not _is_whole(path, data):
+    if not is_whole(path, data):
         raise ValueError("its content doesn't have the checksum in its name")
     # safetensors begins with the length of a header in JSON, eight bytes in little-endian order, and the header.
     length = int.from_bytes(data[:8], "little")

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from service.cluster.cluster import Cluster
 from service.data.datasets import Dataset, Datasets, read_column
@@ -17,6 +18,7 @@ from service.jobs.job import Job
 from service.jobs.jobs import Jobs
 from service.jobs.scheduler import Share
 from service.jobs.spec import JobSpec
+from service.log import log_again
 from service.models.blueprint import Blueprint
 from service.models.registry import Models, Origin
 from service.training.arrivals import Feed
@@ -86,6 +88,13 @@ class Runner:
         """Where the steps' time went, by job id."""
         jobs.listen(self._heed)
 
+    def sweep(self) -> None:
+        """Removes what a crash left of jobs that were just deleted. Where there is no job at all, the store is lost."""
+        known = {job.id for job in self._jobs.all()}
+        for path in self._directory.glob("*"):
+            if known and path.name not in known:
+                shutil.rmtree(path, ignore_errors=True)
+
     def stop(self) -> None:
         """Has every running job write a checkpoint and go back to the queue."""
         self._stop.set()
@@ -99,6 +108,10 @@ class Runner:
 
     def run(self, job_id: str, share: Share) -> None:
         """Trains a queued job. Returns when it has ended or was paused, or after `stop`."""
+        with bound_contextvars(job=job_id):
+            self._run(job_id, share)
+
+    def _run(self, job_id: str, share: Share) -> None:
         try:
             if not self._jobs.record(job_id, StateChanged(Starting())) or not self._jobs.get(job_id).is_at_work:
                 return  # it was cancelled or paused at this very moment
@@ -115,11 +128,11 @@ class Runner:
             try:
                 self._jobs.record(job_id, StateChanged(state))
             except OSError:
-                _log.exception("can't record that the job left its workers; tries again", job=job_id, state=state.kind)
+                _log.exception("can't record that the job left its workers; tries again", state=state.kind)
                 if self._stop.wait(RECORD_SECONDS):
                     raise
             else:
-                _log.info("job left its workers", job=job_id, state=state.kind)
+                _log.info("job left its workers", state=state.kind)
                 return
 
     def _train(self, job: Job, share: Share) -> State:
@@ -139,7 +152,7 @@ class Runner:
                 case Trained():
                     return self._succeeded(job.id, task.network, blueprint, outcome)
                 case Broken(report, failed):
-                    _log.error("the trainer failed", job=job.id, exception=report)
+                    _log.error("the trainer failed", exception=report)
                     return failed
                 case Halted():
                     return Queued(self._why_halted())
@@ -152,10 +165,10 @@ class Runner:
         except ServiceError as error:
             return Failed(error.reason, error.message)
         except OSError as error:
-            _log.exception("storage failed", job=job.id)
+            _log.exception("storage failed")
             return storage_failure(error)
         except Exception:
-            _log.exception("job failed", job=job.id)
+            _log.exception("job failed")
             return INTERNAL
 
     def _follow(self, job: Job, training: Training, share: Share, lent: int) -> Outcome:
@@ -184,6 +197,7 @@ class Runner:
 
     def _take(self, job_id: str, news: News, anatomy: Anatomy) -> None:
         """Makes the news durable, in one go."""
+        log_again(news.logged)
         if not isinstance(news.outcome, Gone):  # which knows of none
             self.timings[job_id] = news.timing
         if step := news.progress.step:

@@ -17,6 +17,7 @@ import numpy as np
 from service.cluster.workers import Workers, WorkersError
 from service.jobs.events import EpochCompleted, Failed, LearningRateChanged, Progress, RateAsked
 from service.jobs.spec import JobSpec
+from service.log import Entry
 from service.training.arrivals import Arrivals, Feed, Silent
 from service.training.checkpoints import Checkpoints
 from service.training.outbox import Outbox, Posted
@@ -98,6 +99,8 @@ class News:
     timing: Timing
     outcome: Outcome | None
     """How it ended; no news follow then."""
+    logged: tuple[Entry, ...] = ()
+    """What a trainer's own process has put into its log since."""
 
 
 class Training(Protocol):

@@ -169,8 +169,8 @@ def test_an_error_in_the_service_gives_nothing_away(
                     inference,
                     Calls(SERVED),
                 )
-                async with serving_api("127.0.0.1:0", *parts) as port:
-                    found = await ask(port, lambda stub: stub.CreateTrainingJob(request()))
+                async with serving_api("127.0.0.1:0", *parts) as server:
+                    found = await ask(server.port, lambda stub: stub.CreateTrainingJob(request()))
             assert jobs.all() == []
             return found
 
