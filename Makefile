@@ -2,7 +2,7 @@
 # Needed: python3 (3.11 or newer), make and a package index.
 #
 #     make test PYTHON=python3.13           builds a missing .venv with another Python
-#     make test ARGS="tests/unit -x"        hands arguments on (demo, examples, test, chaos, serve, bench, lock)
+#     make test ARGS="tests/unit -x"        hands arguments on (demo, examples, test, chaos, fuzz, load, serve, bench, lock)
 
 PYTHON ?= python3
 ARGS ?=
@@ -14,16 +14,19 @@ SERVICES ?=
 BENCH_VENV := build/bench-venv
 BENCH := $(BENCH_VENV)/.installed
 
+# The contract of the last release, from which nothing may be taken away.
+RELEASED := released.binpb
+
 # What the image has, and what builds it: of the same versions as everything else.
 LOCK_IMAGE := $(BIN)/uv pip compile -q --universal --python-version 3.13 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" -c requirements.lock
 
 .DEFAULT_GOAL := help
 .PHONY: help demo examples test test-deploy up down logs chaos check format serve bench bench-scale figures docs proto
-.PHONY: dashboards lock clean
+.PHONY: fuzz load release-contract dashboards lock clean
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
 
 demo: $(INSTALLED) ## Train a network on handwritten digits and watch it happen
 	$(BIN)/chainrule demo $(ARGS)
@@ -51,13 +54,25 @@ logs: ## Follow what its containers say
 chaos: $(INSTALLED) ## Kill, stop and starve every part at random moments, and see that jobs end with the same bits
 	$(BIN)/python -m tests.chaos $(ARGS)
 
+<<<<<<< HEAD
 check: $(INSTALLED) ## Check format, lint, types, the contract, what is generated, the image and the import directions
+=======
+fuzz: $(INSTALLED) ## Call every method with messages that are almost right (ARGS="--seconds 600 --seed 7")
+	$(BIN)/python -m tests.fuzz $(ARGS)
+
+load: $(INSTALLED) ## Have 200 clients at once create, watch and predict, and see that nothing is lost
+	$(BIN)/python -m benchmarks.load $(ARGS)
+
+check: $(INSTALLED) ## Check format, lint, types, the contract, what is generated and the import directions
+>>>>>>> main
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	cd protos && ../$(BIN)/buf lint
 	cd protos && ../$(BIN)/buf format -d --exit-code
+	cd protos && ../$(BIN)/buf breaking --against $(RELEASED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py --check
+	$(BIN)/python protos/reference.py --check
 	$(BIN)/python -m deploy.grafana --check
 	$(BIN)/python -m service.metrics.reference --check
 	$(BIN)/hadolint deploy/Dockerfile tests/deploy/stand_in/Dockerfile
@@ -85,11 +100,15 @@ $(BENCH): benchmarks/requirements.txt $(INSTALLED)
 figures: $(INSTALLED) ## Draw the figures of docs/ anew, from real runs
 	$(BIN)/python examples/vanishing_gradients.py docs/vanishing-gradients.svg
 
-docs: $(INSTALLED) ## Write docs/metrics.md anew, from what is declared
+docs: $(INSTALLED) ## Write docs/api.md and docs/metrics.md anew, from what is declared
+	$(BIN)/python protos/reference.py
 	$(BIN)/python -m service.metrics.reference
 
 proto: $(INSTALLED) ## Write the Python stubs of the contract into chainrule/v1
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py
+
+release-contract: $(INSTALLED) ## Promise the contract as it is now: a part of making a release
+	cd protos && ../$(BIN)/buf build --exclude-source-info -o $(RELEASED)
 
 dashboards: $(INSTALLED) ## Write Grafana's dashboards from deploy/grafana/*.py
 	$(BIN)/python -m deploy.grafana

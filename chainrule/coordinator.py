@@ -53,6 +53,11 @@ def node_command(*options: str) -> list[str]:
     return _command("service.node", *options)
 
 
+def admin_command(*options: str) -> list[str]:
+    """The command line that looks after a data directory. Raises CoordinatorError as above."""
+    return _command("service.admin", *options)
+
+
 def _command(module: str, *options: str) -> list[str]:
     if importlib.util.find_spec("ray") is None or importlib.util.find_spec("service") is None:
         raise CoordinatorError("this needs the server: pip install 'chainrule[server]'")

@@ -8,6 +8,7 @@ from google.protobuf import json_format
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from chainrule.connection import Connection
+from chainrule.online import OnlineSession
 from chainrule.resources import JOBS, full_name
 from chainrule.v1 import training_service_pb2
 from chainrule.v1.training_event_pb2 import TrainingEvent
@@ -145,6 +146,21 @@ class JobCalls(Connection):
                 call.cancel()  # or the service goes on sending to a caller who has stopped looking
 
         return watch(stream, self.address, after_event, patience)
+
+    def train_online(
+        self, job: TrainingJob | TrainingJobSpec | str, *, timeout: float = 600.0, patience: float = 60.0
+    ) -> OnlineSession:
+        """A session in which a job, a new one or one by its name, learns from the mini-batches that it is sent.
+
+        The data of its specification must be `online`. An answer may take `timeout` seconds, and the job so long to
+        start. When the stream breaks the session goes on by itself, from what it has kept. Raises Unavailable when
+        nobody has answered for `patience` seconds, DeadlineExceeded, and FailedPrecondition if the job has ended or
+        was paused, or somebody else sends to it.
+        """
+        name = full_name(JOBS, job) if isinstance(job, str) else self.create_job(job).name
+        return OnlineSession(
+            self._training.TrainOnline, lambda: self.get_job(name), name, self.address, timeout, patience
+        )
 
     def wait(self, name: str) -> TrainingJob:
         """Waits until a job has ended, however long that takes, and returns it. Raises as `watch` does."""

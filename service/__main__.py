@@ -1,17 +1,13 @@
 """The composition root: makes every part, gives each what it needs, and ends them in order."""
 
 import asyncio
-import fcntl
 import json
-import logging
 import os
-import secrets
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing, contextmanager
-from pathlib import Path
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
 from typing import TextIO
 
 import structlog
@@ -30,6 +26,7 @@ from service.api.datasets import DatasetServicer
 from service.api.guard import Guard
 from service.api.inference import InferenceServicer
 from service.api.models import ModelServicer
+from service.api.online import OnlineStreams
 from service.api.server import SERVICES, AddressTaken, serving
 from service.api.training import TrainingServicer
 from service.api.watching import Watching
@@ -41,10 +38,16 @@ from service.cluster.ray_workers import Patience
 from service.data.datasets import Datasets, Quota
 from service.data.importing import Imports
 from service.data.uploads import Keeping, Uploads
+<<<<<<< HEAD
 from service.files import allow_files, why_unusable, write_atomically
+=======
+from service.directory import DirectoryUnusable, check_whole, instance, locked
+from service.files import allow_files
+>>>>>>> main
 from service.jobs.jobs import Jobs
 from service.jobs.scheduler import Scheduler
 from service.jobs.store import JobStore, StoreError
+from service.log import configure_log
 from service.metrics.calls import CallMetrics
 from service.metrics.endpoint import metrics_endpoint
 from service.metrics.fleet import Fleet, FleetMetrics
@@ -55,6 +58,7 @@ from service.models.aliases import Aliases
 from service.models.loaded import LoadedModels
 from service.models.predictor import Predictor
 from service.models.registry import Model, Models
+from service.retention import KEEP_ALL, Keep, Retention
 from service.settings import Settings, host_and_port
 from service.training.preparing import Preparing
 from service.training.promotion import Promotion
@@ -86,19 +90,28 @@ def main() -> None:
     announcements, sys.stdout = sys.stdout, sys.stderr
     try:
         settings = CliApp.run(Settings, cli_args=sys.argv[1:])
+<<<<<<< HEAD
         _configure_log()
         if trouble := clock_trouble():
             raise Refused(trouble)
+=======
+        configure_log()
+>>>>>>> main
         allow_files(MOST_FILES)
         with ExitStack() as stack:
-            stack.enter_context(_lock(settings.data_dir))
+            stack.enter_context(locked(settings.data_dir))
+            check_whole(settings.data_dir)
             # Before any gRPC object exists, and before signal handlers: Ray sets up both in its own way.
             address = settings.ray_address or os.environ.get("RAY_ADDRESS")
             if settings.ray_listen:
                 address = stack.enter_context(head(*host_and_port(settings.ray_listen), settings.local_workers))
+<<<<<<< HEAD
             elif address:
                 stack.enter_context(beside(address))
             prefix = f"chainrule-{_instance(settings.data_dir)}-"
+=======
+            prefix = f"chainrule-{instance(settings.data_dir)}-"
+>>>>>>> main
             patience = Patience(
                 answer_seconds=settings.worker_answer_seconds,
                 join_seconds=settings.worker_join_seconds,
@@ -112,7 +125,7 @@ def main() -> None:
             prefix = f"--{option}: " if option else ""
             sys.stderr.write(f"{prefix}{problem['msg'].removeprefix('Value error, ')}\n")
         sys.exit(2)
-    except (Refused, ClusterError, AddressTaken, StoreError) as error:
+    except (Refused, DirectoryUnusable, ClusterError, AddressTaken, StoreError) as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)
 
@@ -154,14 +167,19 @@ async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dic
         stack.enter_context(threadpoolctl.threadpool_limits(1))
         loaded = LoadedModels(models, network_of, settings.model_cache_bytes)
         predictor = stack.enter_context(closing(Predictor(loaded)))
-        policy = Policy(settings.checkpoint_seconds, settings.worker_wait_seconds)
+        policy = Policy(settings.checkpoint_seconds, settings.worker_wait_seconds, settings.online_wait_seconds)
         runner = Runner(jobs, datasets, models, cluster, policy, directory / "checkpoints", layers_json, origin)
+        runner.sweep()
 
         def capacity() -> int:
             return cluster.room().workers
 
         scheduler = Scheduler(jobs, capacity, runner.run, cluster.want)
         jobs.requeue_interrupted()
+        keep = Keep(settings.keep_ended_seconds, settings.keep_ended_jobs)
+        if keep != KEEP_ALL:
+            doomed = models if settings.delete_models_too else None
+            stack.enter_context(closing(Retention(jobs, keep, doomed, aliases)))
 
         calls = Calls(SERVICES)
         metrics = (
@@ -179,9 +197,12 @@ async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dic
         except OSError as error:
             raise Refused(f"can't listen at {settings.metrics_listen} for metrics: {error.strerror}") from error
 
-        watching = Watching(jobs, scheduler.reason, settings.watch_heartbeat_seconds)
+        watching = Watching(
+            jobs, lambda job_id: scheduler.reason(job_id) or online.waiting(job_id), settings.watch_heartbeat_seconds
+        )
+        online = OnlineStreams(jobs, runner.feed, watching.describe, settings.online_wait_seconds)
         promotion = Promotion(models, jobs, directory / "checkpoints", model_network)
-        training = TrainingServicer(jobs, preparing, transfer, cluster.room, watching, promotion)
+        training = TrainingServicer(jobs, preparing, transfer, cluster.room, watching, promotion, online)
         dataset_servicer = DatasetServicer(datasets, uploads, imports, jobs)
         most_bytes = settings.max_message_bytes
         inference = InferenceServicer(predictor, aliases, most_bytes)
@@ -191,17 +212,18 @@ async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dic
         servicers = (training, dataset_servicer, model_servicer, inference)
         async with (
             _page(settings.web_listen, jobs, watching, door, certificates) as page,
-            serving(settings.listen, *servicers, calls, most_bytes, guard, certificates) as port,
+            serving(settings.listen, *servicers, calls, most_bytes, guard, certificates) as server,
         ):
             scheduler.start()
             try:
                 yield {
-                    "grpc": f"{'grpcs://' if certificates else ''}{host}:{port}",
+                    "grpc": f"{'grpcs://' if certificates else ''}{host}:{server.port}",
                     "metrics": f"{'https' if certificates else 'http'}://{metrics_host}:{metrics_port}/metrics",
                     **page,
                     "data_dir": str(directory),
                 }
             finally:
+                await server.drain()
                 runner.stop()
                 await asyncio.to_thread(scheduler.stop, STOP_SECONDS)
                 watching.stop()
@@ -273,6 +295,7 @@ def _data(settings: Settings) -> tuple[Datasets, Uploads, Imports]:
         raise Refused(str(error)) from error
 
 
+<<<<<<< HEAD
 @contextmanager
 def _lock(directory: Path) -> Iterator[None]:
     """Makes the data directory, and keeps any other coordinator out of it."""
@@ -302,6 +325,8 @@ def _instance(directory: Path) -> str:
     return path.read_text()
 
 
+=======
+>>>>>>> main
 def _stop_event(until_stdin_closes: bool) -> asyncio.Event:
     """An event that is set when the service is told to stop."""
     loop = asyncio.get_running_loop()
@@ -326,20 +351,6 @@ def _give_up(reason: str) -> None:
     """
     structlog.get_logger(__name__).error("the Ray cluster is lost; the jobs go on at the next start", reason=reason)
     os._exit(1)
-
-
-def _configure_log() -> None:
-    """One line of JSON an entry, to standard error."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
 
 
 if __name__ == "__main__":

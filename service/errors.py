@@ -90,6 +90,9 @@ class Aborted(ServiceError):
 class Unavailable(ServiceError):
     """The service is stopping, or gave the caller up."""
 
+    retry_seconds = 5.0
+    """When the one that takes its place may be there."""
+
 
 class Violations:
     """Collects the wrong fields of a request, so that a user learns of all of them at once."""

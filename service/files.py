@@ -33,11 +33,7 @@ def new_directory(path: Path) -> Iterator[Path]:
     temporary = Path(mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                with file.open("rb") as opened:
-                    os.fsync(opened.fileno())
-        sync_directory(temporary)
+        sync_tree(temporary)
         try:
             temporary.rename(path)
         except OSError as error:
@@ -66,8 +62,15 @@ def sweep(parent: Path) -> None:
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
+def sync_tree(path: Path) -> None:
+    """Makes all that is below a directory durable."""
+    for directory, _, names in os.walk(path):
+        for name in (*names, "."):
+            sync_directory(Path(directory, name))
+
+
 def sync_directory(path: Path) -> None:
-    """Makes the names in a directory durable."""
+    """Makes the names in a directory durable, or the content of a file."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -10,6 +10,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.access.exposure import exposed
 
+DATA_DIR = user_data_path("chainrule")
+"""Where data is kept unless something else is said."""
+
 
 def host_and_port(address: str) -> tuple[str, int]:
     """The parts of HOST:PORT. Raises ValueError, saying what would be right."""
@@ -45,7 +48,7 @@ class Settings(BaseSettings):
         None,
         description="HOST:PORT for a web page with the jobs, live; port 0 takes a free one. By default there is none",
     )
-    data_dir: Path = Field(user_data_path("chainrule"), description="directory for jobs, datasets and models")
+    data_dir: Path = Field(DATA_DIR, description="directory for jobs, datasets and models")
     ray_address: str | None = Field(
         None, description="a Ray cluster to join (also from RAY_ADDRESS); by default one is started here"
     )
@@ -78,6 +81,9 @@ class Settings(BaseSettings):
     worker_wait_seconds: float = Field(
         120.0, gt=0, description="how long a job without any worker waits for one to come back"
     )
+    online_wait_seconds: float = Field(
+        120.0, gt=0, description="a job whose mini-batches come from a client is paused when none has come for so long"
+    )
     worker_join_seconds: float = Field(30.0, gt=0, description="a worker that takes longer to join a job is replaced")
     worker_answer_seconds: float = Field(300.0, gt=0, description="a worker that takes longer over a step is replaced")
     trainer_answer_seconds: float = Field(60.0, gt=0, description="a trainer that is silent for longer is replaced")
@@ -89,6 +95,17 @@ class Settings(BaseSettings):
         ge=4 << 20,
         le=(1 << 31) - 1,
         description="the most a request or a response may have, such as a batch to predict",
+    )
+    keep_ended_seconds: float | None = Field(
+        None,
+        ge=0,
+        description="how long a job is kept after its end, with its events and checkpoints; by default for ever",
+    )
+    keep_ended_jobs: int | None = Field(
+        None, ge=0, description="how many jobs are kept that have ended, those that did so last; by default all"
+    )
+    delete_models_too: bool = Field(
+        False, description="have the model of a job that isn't kept any more go with it, unless an alias stands for it"
     )
     watch_heartbeat_seconds: float = Field(
         15.0, gt=0, description="a watch that has nothing to tell for so long says so, which keeps it alive"

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 import ray
@@ -20,6 +21,7 @@ from worker.arrays import Array
 from worker.blocks import Block, merge
 from worker.columns import BlockedColumn
 from worker.exchange import serve
+from worker.gradient import Batch
 from worker.orders import Took, carry_out
 from worker.segment import Address, Kind, NotHere, Segment, attach
 from worker.task import Computation, Data
@@ -49,8 +51,27 @@ class BlockRefs:
         return BlockedColumn(fetch, self.rows_a_block, self.held_bytes)
 
 
-Columns: TypeAlias = tuple[BlockRefs, ...]
-"""Inputs and targets; and weights, if the job has some."""
+@dataclass(frozen=True)
+class Arriving:
+    """Where mini-batches are that come while the job runs: the trainer knows, and they lie in the object store."""
+
+    trainer: Any
+    """Has a method `batch` that gives, in a list, a reference to the batch of a step."""
+
+    def data(self) -> Data:
+        """Gives the batch of a step, fetched once for all its shards: a view of the node's one copy."""
+
+        @lru_cache(maxsize=1)
+        def batch(step: int) -> Batch:
+            (ref,) = ray.get(self.trainer.batch.remote(step), timeout=FETCH_SECONDS)
+            found: Batch = ray.get(ref, timeout=FETCH_SECONDS)
+            return found
+
+        return Data(arriving=batch)
+
+
+Columns: TypeAlias = tuple[BlockRefs, ...] | Arriving
+"""Inputs and targets; and weights, if the job has some. Or where they come while it runs."""
 
 
 class Answer(NamedTuple):
@@ -105,7 +126,8 @@ class Worker:
         if address is not None:
             with suppress(NotHere):
                 segment = attach(address)
-        self._job = _Job(name, task, Data(*(column.column() for column in columns)), segment, threading.Event())
+        data = columns.data() if isinstance(columns, Arriving) else Data(*(column.column() for column in columns))
+        self._job = _Job(name, task, data, segment, threading.Event())
         return Membership(os.getpid(), ray.get_runtime_context().get_node_id(), segment is not None)
 
     def serve(self, name: str, seat: int) -> None:

@@ -15,7 +15,7 @@ from worker.arrays import Array
 from worker.health import Look
 from worker.layers import Draw
 from worker.losses import Judged, Loss
-from worker.network import Network
+from worker.network import Network, Pass
 from worker.scores import Scores, counted
 from worker.tables import TableGradient
 
@@ -112,22 +112,22 @@ def gradient(
     """
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         seen = Look(network) if look else None
-        outputs, penalty, backward = network.forward(params, batch.inputs, draw, batch.weights, seen)
-        judged = loss(outputs, batch.targets, batch.weights)
+        done = network.forward(params, batch.inputs, draw, batch.weights, seen)
+        judged = loss(done.outputs, batch.targets, done.weights)
         turned = time.perf_counter()
         vector = np.empty(network.dense, params.dtype) if out is None else out
-        tables = backward(judged.gradient, vector)
+        tables = done.backward(judged.gradient, vector)
     scores = loss.training_scores(network.output_shape)
-    sums = _sums(scores, judged, penalty, outputs, batch, seen.sums if seen else None)
+    sums = _sums(scores, judged, done, batch, seen.sums if seen else None)
     return Gradient(vector, sums, tables, turned)
 
 
 def evaluate(network: Network, loss: Loss, params: Array, batch: Batch) -> Sums:
     """A forward pass alone, and all scores."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        outputs, penalty, _ = network.forward(params, batch.inputs, weights=batch.weights)
-        judged = loss(outputs, batch.targets, batch.weights)
-        return _sums(loss.scores(network.output_shape), judged, penalty, outputs, batch)
+        done = network.forward(params, batch.inputs, weights=batch.weights)
+        judged = loss(done.outputs, batch.targets, done.weights)
+        return _sums(loss.scores(network.output_shape), judged, done, batch)
 
 
 T = TypeVar("T", Gradient, Sums)
@@ -147,8 +147,6 @@ def tree_sum(terms: Sequence[T]) -> T:
     return level[0]
 
 
-def _sums(
-    scores: Scores, judged: Judged, penalty: float, outputs: Array, batch: Batch, health: Array | None = None
-) -> Sums:
-    counts = counted(scores, outputs, batch.targets, batch.weights)
-    return Sums(judged.loss + penalty, counts, len(outputs), judged.weight, health)
+def _sums(scores: Scores, judged: Judged, done: Pass, batch: Batch, health: Array | None = None) -> Sums:
+    counts = counted(scores, done.outputs, batch.targets, done.weights)
+    return Sums(judged.loss + done.penalty, counts, len(done.outputs), judged.weight, health)

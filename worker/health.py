@@ -43,7 +43,7 @@ class Look:
         view = self._outlooks.get(path)
         if view is None:  # a block, which consists of others
             return
-        if mask is not None and y.ndim == 3 and y.shape[:2] == mask.shape:
+        if mask is not None and y.ndim > 2:
             y = y[mask]
         sums, numbers, layer = self.sums[view.start : view.stop], y.reshape(-1), view.leaf.layer
         sums[COUNT] += len(numbers)

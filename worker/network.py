@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -80,6 +80,21 @@ class Table:
     slot: Slot
     scale: float = 1.0
     """What the learning rate is multiplied by."""
+
+
+class Pass(NamedTuple):
+    """What a pass forward through a network gives."""
+
+    outputs: Array
+    """(rows, ...)"""
+    penalty: float
+    """What the layers add to the summed loss."""
+    backward: Callable[[Array, Array], tuple[TableGradient, ...]]
+    """`backward(dy, gradient)` fills the flat `gradient` (dense,), with zeros where layers are frozen, and returns
+    those of the tables."""
+    weights: Array | None
+    """How much each row of the outputs counts, (rows,), or each place, (rows, time), 0 where it is padded; None if all
+    count 1."""
 
 
 @dataclass(frozen=True)
@@ -232,15 +247,13 @@ class Network:
         draw: Draw | None = None,
         weights: Array | None = None,
         observe: Observer | None = None,
-    ) -> tuple[Array, float, Callable[[Array, Array], tuple[TableGradient, ...]]]:
+    ) -> Pass:
         """One pass over x (rows, *input_shape), to train if there is a `draw`, else to predict.
 
         Rows count as `weights` (rows,) say in what layers add to the loss, or else 1 each. What comes out of each layer
         is shown to `observe`, if that is given.
 
-        Returns the outputs, what the layers add to the summed loss, and `backward(dy, gradient)`, which fills the flat
-        `gradient` (dense,), with zeros where layers are frozen, and returns those of the tables. It ends at the first
-        layer that changes, so that frozen layers in front cost no backward.
+        The backward ends at the first layer that changes, so that frozen layers in front cost none.
         """
         context = Context(input_gradient=False, draw=draw, mask=self._mask(x), weights=weights, observe=observe)
         differently = draw is not None and self.credit_assignment is not CreditAssignment.BACKPROPAGATION
@@ -248,7 +261,9 @@ class Network:
         backwards: list[Backward] = []
         for index, (layer, own) in enumerate(zip(self.layers, self.views(vector), strict=True)):
             is_needed = index > self._first and index not in feedback
-            x, back = layer.forward(own, x, self._inside(context, index, is_needed))
+            inside = self._inside(context, index, is_needed)
+            x, back = layer.forward(own, x, inside)
+            context.mask = inside.mask
             if observe is not None:
                 observe((index,), x, context.mask)
             backwards.append(back)
@@ -269,7 +284,7 @@ class Network:
                 gradient[part] = 0
             return tuple(collector.get() for collector in collectors)
 
-        return x, sum(context.penalties), backward
+        return Pass(x, sum(context.penalties), backward, context.counts(x))
 
     def _inside(self, context: Context, index: int, input_gradient: bool) -> Context:
         """The context of a layer. A frozen one predicts while the others train."""
@@ -296,7 +311,7 @@ class Network:
 
     def _mask(self, x: Array) -> Array | None:
         """Where the rows of x (rows, time, ...) are not padded, (rows, time)."""
-        if self.padding is None:
+        if self.padding is None or x.ndim < 2:
             return None
         given: Array = np.not_equal(x, self.padding)
         mask: Array = np.any(given, axis=tuple(range(2, x.ndim)))

@@ -145,7 +145,7 @@ class PolicyTask:
             observations = observations.reshape(-1, *self.network.input_shape)
             seen = Look(self.network) if look else None
             draw = Draw(seed, step, shard)
-            outputs, penalty, backward = self.network.forward(params, observations, draw, observe=seen)
+            outputs, penalty, backward, _ = self.network.forward(params, observations, draw, observe=seen)
             judged = policy_loss(self.environment, outputs, episodes)
             turned = time.perf_counter()
             tables = backward(judged.gradient, vector)
@@ -198,7 +198,7 @@ class PolicyTask:
             if not under_way:
                 break
             x = observed(world, [at[number] for number in under_way], params.dtype)
-            outputs, _, _ = self.network.forward(params, x)
+            outputs, *_ = self.network.forward(params, x)
             actions = _chosen(outputs[:, :-1], rng)
             still = []
             for number, action in zip(under_way, actions.tolist(), strict=True):

@@ -69,6 +69,10 @@ class Shards:
         _, trained_on = self._split
         return trained_on[_part(batch, shard, self.shards)]
 
+    def of_batch(self, shard: int) -> Rows:
+        """The rows of one shard within a mini-batch that comes whole, in the order in which they came."""
+        return _part(np.arange(self.batch_size), shard, self.shards)
+
     @property
     def training_rows(self) -> Rows:
         """All rows that are trained on, in the order of the dataset."""

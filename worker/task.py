@@ -7,7 +7,7 @@ these parameters on its held-out rows. Both answers are pure, so anyone may comp
 import functools
 import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -110,6 +110,8 @@ class Task:
 
     def foresee(self, data: "Data", dtype: np.dtype[np.floating], step: int, shards: Iterable[int]) -> None:
         """Takes the rows of some shards of a step to come."""
+        if data.arriving is not None:
+            return  # nobody knows when they will be there
         data.ahead.clear()  # whatever was foreseen and then given to another worker
         data.ahead.update({(step, shard): self._batch(data, dtype, step, shard) for shard in shards})
 
@@ -123,7 +125,10 @@ class Task:
         return functools.reduce(operator.add, terms)
 
     def _batch(self, data: "Data", dtype: np.dtype[np.floating], step: int, shard: int) -> Batch:
-        return data.take(self.shards.training(step, shard), dtype)
+        if data.arriving is None:
+            return data.take(self.shards.training(step, shard), dtype)
+        whole = data.arriving(step)
+        return Data(whole.inputs, whole.targets, whole.weights).take(self.shards.of_batch(shard), dtype)
 
 
 def rows_at_once(network: Network) -> int:
@@ -152,6 +157,8 @@ class Data:
     """(rows, ...)"""
     weights: Column | None = None
     """(rows,)"""
+    arriving: Callable[[int], Batch] | None = field(default=None, kw_only=True)
+    """In place of columns: gives the mini-batch of a step, where rows come while the job runs."""
     ahead: dict[tuple[int, int], Batch] = field(default_factory=dict, init=False, compare=False)
     """Rows that were taken before they were needed, by step and shard."""
 

@@ -3,6 +3,7 @@
 import click
 
 from chainrule.cli.admin import admin
+from chainrule.cli.completion import completion
 from chainrule.cli.datasets import datasets
 from chainrule.cli.demo import demo
 from chainrule.cli.evaluate import evaluate
@@ -36,11 +37,14 @@ def main() -> None:
     Ask a model that came of it:
       chainrule predict @latest --input rows.csv
       chainrule evaluate @latest digits
+    \b
+    Have the shell complete all of this:
+      chainrule completion bash --help
 
     Exit codes: 0 success; 1 the job failed or was cancelled, or a request was refused; 2 the command line is wrong;
     3 no coordinator answers; 130 interrupted by Ctrl-C.
     """
 
 
-for command in (demo, train, serve, worker, health, jobs, datasets, models, predict, evaluate, admin):
+for command in (demo, train, serve, worker, health, jobs, datasets, models, predict, evaluate, admin, completion):
     main.add_command(command)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from chainrule.cli.options import json_option
 from chainrule.cli.places import data_home
 from chainrule.cli.program import FAILED
 from chainrule.cli.result import report
@@ -20,8 +21,9 @@ GOOD_ACCURACY = 0.95
     type=click.Path(path_type=Path, file_okay=False),
     help="Where the coordinator keeps its data and the model ends up. By default ~/.local/share/chainrule/demo.",
 )
+@json_option('every event as {"event": ...} and then the result')
 @click.pass_context
-def demo(context: click.Context, data_dir: Path | None) -> None:
+def demo(context: click.Context, data_dir: Path | None, as_json: bool) -> None:
     """Train a network that reads handwritten digits, and watch it learn.
 
     Starts a coordinator with two workers, uploads the digits of scikit-learn, trains a network of two layers for 30
@@ -35,8 +37,8 @@ def demo(context: click.Context, data_dir: Path | None) -> None:
         file = read_job_file(path)
     say("starting a coordinator and two workers on this machine")
     launch = context.find_object(Launch) or Launch()
-    outcome = run_embedded(file, data_dir, data_dir / "digits.safetensors", launch, alone=True)
-    code = report(outcome.job, as_json=False, model_file=outcome.model_file, metrics=outcome.metrics)
+    outcome = run_embedded(file, data_dir, data_dir / "digits.safetensors", launch, as_json=as_json, alone=True)
+    code = report(outcome.job, as_json, model_file=outcome.model_file, metrics=outcome.metrics)
     accuracy = outcome.job.result.validation_accuracy
     if code == 0 and accuracy < GOOD_ACCURACY:
         say(f"chainrule: the validation accuracy is {accuracy:.3f}; this job should reach {GOOD_ACCURACY}")

@@ -146,14 +146,16 @@ def events(name: str, server: str, as_json: bool) -> None:
     help="The file to write; one that is there is replaced.",
 )
 @server_option
-def write_report(name: str, output: Path, server: str) -> None:
+@json_option("the job and the file's path")
+def write_report(name: str, output: Path, server: str, as_json: bool) -> None:
     """Write a page about a job, as far as it got: a single file of HTML that needs no network.
 
     Its curves, how its layers fared, what was wrong, what happened, and all it takes to train the same bits again.
     """
     with Client(server) as client:
-        output.write_text(render(collect(client, name)), encoding="utf-8")
-    say(f"{output} is written")
+        history = collect(client, name)
+        output.write_text(render(history), encoding="utf-8")
+    print_json({"job": history.job.name, "path": str(output)}) if as_json else say(f"{output} is written")
 
 
 @jobs.command()

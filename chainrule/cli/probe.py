@@ -2,7 +2,8 @@
 
 import click
 
-from chainrule.cli.options import server_option
+from chainrule.cli.options import json_option, server_option
+from chainrule.cli.text import print_json
 from chainrule.health import check_health
 
 
@@ -11,11 +12,12 @@ from chainrule.health import check_health
     "--timeout", type=click.FloatRange(0, min_open=True), default=5.0, show_default=True, help="Seconds to wait."
 )
 @server_option
-def health(timeout: float, server: str) -> None:
+@json_option("that it is")
+def health(timeout: float, server: str, as_json: bool) -> None:
     """Ask whether the coordinator is ready: exit code 0 if it is, else 3.
 
     \b
       chainrule health --server 127.0.0.1:50051
     """
     check_health(server, timeout)
-    click.echo(f"{server} is ready")
+    print_json({"server": server, "ready": True}) if as_json else click.echo(f"{server} is ready")

@@ -31,8 +31,13 @@ class Network(google.protobuf.message.Message):
     LAYERS_FIELD_NUMBER: builtins.int
     PADDING_FIELD_NUMBER: builtins.int
     padding: builtins.float
-    """For sequences of different lengths: a place in time all of whose numbers are this is padding, which recurrent
-    layers, attention and pooling over time leave out. (A loss leaves out places whose target is -1.) Rows are of shape (time, ...). Default: nothing is.
+    """For sequences of different lengths: a place in time all of whose numbers are this is padding, and no part of its
+    row. Layers, losses and scores leave it out: whatever is appended to a row, they give what the row gives alone. A
+    loss that takes the mean of a row's elements takes that of those which are its own. (Softmax cross-entropy also
+    leaves out places whose target is -1.) Convolutions and pooling see zeros and nothing there, and a window that a row
+    alone would not have is padding to what comes after it; with padding SAME and a stride windows lie as the padded
+    length says. After a layer without places in time, such as flatten, everything counts. Rows are of shape
+    (time, ...). Default: nothing is padding.
     """
     @property
     def layers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Layer]:

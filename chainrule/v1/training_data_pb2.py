@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from chainrule.v1 import preparation_pb2 as chainrule_dot_v1_dot_preparation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n chainrule/v1/training_data.proto\x12\x0c\x63hainrule.v1\x1a\x1e\x63hainrule/v1/preparation.proto\"\xb6\x03\n\x0cTrainingData\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x14\n\x0cinput_column\x18\x02 \x01(\t\x12\x15\n\rtarget_column\x18\x03 \x01(\t\x12 \n\x13validation_fraction\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x1b\n\x0eshuffle_window\x18\x05 \x01(\x03H\x01\x88\x01\x01\x12\x15\n\rweight_column\x18\x06 \x01(\t\x12\'\n\x08\x66\x65\x61tures\x18\x1e \x03(\x0b\x32\x15.chainrule.v1.Feature\x12/\n\x06target\x18\x1f \x01(\x0b\x32\x1f.chainrule.v1.TargetPreparation\x12&\n\x07windows\x18! \x01(\x0b\x32\x15.chainrule.v1.Windows\x12/\n\x05split\x18  \x01(\x0e\x32 .chainrule.v1.TrainingData.Split\"4\n\x05Split\x12\x15\n\x11SPLIT_UNSPECIFIED\x10\x00\x12\n\n\x06RANDOM\x10\x01\x12\x08\n\x04LAST\x10\x02\x42\x16\n\x14_validation_fractionB\x11\n\x0f_shuffle_windowb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n chainrule/v1/training_data.proto\x12\x0c\x63hainrule.v1\x1a\x1e\x63hainrule/v1/preparation.proto\"\xe0\x03\n\x0cTrainingData\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x14\n\x0cinput_column\x18\x02 \x01(\t\x12\x15\n\rtarget_column\x18\x03 \x01(\t\x12 \n\x13validation_fraction\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x1b\n\x0eshuffle_window\x18\x05 \x01(\x03H\x01\x88\x01\x01\x12\x15\n\rweight_column\x18\x06 \x01(\t\x12\'\n\x08\x66\x65\x61tures\x18\x1e \x03(\x0b\x32\x15.chainrule.v1.Feature\x12/\n\x06target\x18\x1f \x01(\x0b\x32\x1f.chainrule.v1.TargetPreparation\x12&\n\x07windows\x18! \x01(\x0b\x32\x15.chainrule.v1.Windows\x12/\n\x05split\x18  \x01(\x0e\x32 .chainrule.v1.TrainingData.Split\x12(\n\x06online\x18\" \x01(\x0b\x32\x18.chainrule.v1.OnlineData\"4\n\x05Split\x12\x15\n\x11SPLIT_UNSPECIFIED\x10\x00\x12\n\n\x06RANDOM\x10\x01\x12\x08\n\x04LAST\x10\x02\x42\x16\n\x14_validation_fractionB\x11\n\x0f_shuffle_window\"i\n\nOnlineData\x12\x13\n\x0binput_shape\x18\x01 \x03(\x03\x12\x14\n\x0ctarget_shape\x18\x02 \x03(\x03\x12\x1c\n\x0fsteps_per_epoch\x18\x03 \x01(\x05H\x00\x88\x01\x01\x42\x12\n\x10_steps_per_epochb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,7 +33,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'chainrule.v1.training_data_
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TRAININGDATA']._serialized_start=83
-  _globals['_TRAININGDATA']._serialized_end=521
-  _globals['_TRAININGDATA_SPLIT']._serialized_start=426
-  _globals['_TRAININGDATA_SPLIT']._serialized_end=478
+  _globals['_TRAININGDATA']._serialized_end=563
+  _globals['_TRAININGDATA_SPLIT']._serialized_start=468
+  _globals['_TRAININGDATA_SPLIT']._serialized_end=520
+  _globals['_ONLINEDATA']._serialized_start=565
+  _globals['_ONLINEDATA']._serialized_end=670
 # @@protoc_insertion_point(module_scope)

@@ -59,8 +59,9 @@ class TrainingData(google.protobuf.message.Message):
     TARGET_FIELD_NUMBER: builtins.int
     WINDOWS_FIELD_NUMBER: builtins.int
     SPLIT_FIELD_NUMBER: builtins.int
+    ONLINE_FIELD_NUMBER: builtins.int
     dataset: builtins.str
-    """The dataset's resource name, "datasets/<id>". Required."""
+    """The dataset's resource name, "datasets/<id>". Required, unless the data is `online`."""
     input_column: builtins.str
     """The column that goes into the network. Default "x"."""
     target_column: builtins.str
@@ -94,6 +95,14 @@ class TrainingData(google.protobuf.message.Message):
         with a weight_column or with tokenise. Default: a row is an input.
         """
 
+    @property
+    def online(self) -> global___OnlineData:
+        """Set if the rows come from a client while the job runs, by TrainOnline, in place of a dataset. Only the names of the
+        columns can then be set beside it: nothing is held out, shuffled or prepared. Of the job, `epochs` says after how
+        many no more is taken (default 1,000,000), and what looks at held-out rows, goes back (ROLLBACK) or accumulates
+        steps can't be used.
+        """
+
     def __init__(
         self,
         *,
@@ -107,12 +116,47 @@ class TrainingData(google.protobuf.message.Message):
         target: chainrule.v1.preparation_pb2.TargetPreparation | None = ...,
         windows: chainrule.v1.preparation_pb2.Windows | None = ...,
         split: global___TrainingData.Split.ValueType = ...,
+        online: global___OnlineData | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_shuffle_window", b"_shuffle_window", "_validation_fraction", b"_validation_fraction", "shuffle_window", b"shuffle_window", "target", b"target", "validation_fraction", b"validation_fraction", "windows", b"windows"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_shuffle_window", b"_shuffle_window", "_validation_fraction", b"_validation_fraction", "dataset", b"dataset", "features", b"features", "input_column", b"input_column", "shuffle_window", b"shuffle_window", "split", b"split", "target", b"target", "target_column", b"target_column", "validation_fraction", b"validation_fraction", "weight_column", b"weight_column", "windows", b"windows"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_shuffle_window", b"_shuffle_window", "_validation_fraction", b"_validation_fraction", "online", b"online", "shuffle_window", b"shuffle_window", "target", b"target", "validation_fraction", b"validation_fraction", "windows", b"windows"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_shuffle_window", b"_shuffle_window", "_validation_fraction", b"_validation_fraction", "dataset", b"dataset", "features", b"features", "input_column", b"input_column", "online", b"online", "shuffle_window", b"shuffle_window", "split", b"split", "target", b"target", "target_column", b"target_column", "validation_fraction", b"validation_fraction", "weight_column", b"weight_column", "windows", b"windows"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_shuffle_window", b"_shuffle_window"]) -> typing.Literal["shuffle_window"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_validation_fraction", b"_validation_fraction"]) -> typing.Literal["validation_fraction"] | None: ...
 
 global___TrainingData = TrainingData
+
+@typing.final
+class OnlineData(google.protobuf.message.Message):
+    """That a job's rows come by TrainOnline, and what they are like. Every mini-batch has batch_size rows and makes a step."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    INPUT_SHAPE_FIELD_NUMBER: builtins.int
+    TARGET_SHAPE_FIELD_NUMBER: builtins.int
+    STEPS_PER_EPOCH_FIELD_NUMBER: builtins.int
+    steps_per_epoch: builtins.int
+    """How many mini-batches make an epoch, 1 to 10,000. After each epoch there is an event with its loss, and a
+    checkpoint, so that a client never has to keep more of them than this, and those that are under way. Default 100.
+    """
+    @property
+    def input_shape(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """The shape of one row of the input; empty where that is a number. At most 8 axes."""
+
+    @property
+    def target_shape(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """The shape of one row of the target; empty where that is a number, as the number of a class is. At most 8 axes."""
+
+    def __init__(
+        self,
+        *,
+        input_shape: collections.abc.Iterable[builtins.int] | None = ...,
+        target_shape: collections.abc.Iterable[builtins.int] | None = ...,
+        steps_per_epoch: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_steps_per_epoch", b"_steps_per_epoch", "steps_per_epoch", b"steps_per_epoch"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_steps_per_epoch", b"_steps_per_epoch", "input_shape", b"input_shape", "steps_per_epoch", b"steps_per_epoch", "target_shape", b"target_shape"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_steps_per_epoch", b"_steps_per_epoch"]) -> typing.Literal["steps_per_epoch"] | None: ...
+
+global___OnlineData = OnlineData

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from chainrule.v1 import online_pb2 as chainrule_dot_v1_dot_online__pb2
 from chainrule.v1 import training_job_pb2 as chainrule_dot_v1_dot_training__job__pb2
 from chainrule.v1 import training_service_pb2 as chainrule_dot_v1_dot_training__service__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
@@ -83,6 +84,11 @@ class TrainingServiceStub(object):
                 request_serializer=chainrule_dot_v1_dot_training__service__pb2.WatchTrainingJobRequest.SerializeToString,
                 response_deserializer=chainrule_dot_v1_dot_training__service__pb2.WatchTrainingJobResponse.FromString,
                 _registered_method=True)
+        self.TrainOnline = channel.stream_stream(
+                '/chainrule.v1.TrainingService/TrainOnline',
+                request_serializer=chainrule_dot_v1_dot_online__pb2.TrainOnlineRequest.SerializeToString,
+                response_deserializer=chainrule_dot_v1_dot_online__pb2.TrainOnlineResponse.FromString,
+                _registered_method=True)
         self.ListCheckpoints = channel.unary_unary(
                 '/chainrule.v1.TrainingService/ListCheckpoints',
                 request_serializer=chainrule_dot_v1_dot_training__service__pb2.ListCheckpointsRequest.SerializeToString,
@@ -160,6 +166,23 @@ class TrainingServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TrainOnline(self, request_iterator, context):
+        """Trains a job whose data is `online` on mini-batches that the client sends: each is split over the workers like any
+        other, and answered with the step that was made of it. The job is created by CreateTrainingJob.
+
+        At most 8 batches may be unanswered; the service reads no more before that, so that a client that sends more is
+        held up by gRPC's flow control. A batch that can't be taken ends the stream with INVALID_ARGUMENT, after the
+        answers to those before it, and the job lives on. When a stream breaks, another one goes on after the step that its
+        `started` names: a client keeps the batches of the steps after the last durable_step, and sends what comes after
+        again. The bits are the same as if nothing had happened. While another stream sends to the job the call is refused
+        with ABORTED, reason ONLINE_STREAM_OPEN. A job to which nothing is sent for a while (--online-wait-seconds) is
+        paused with a checkpoint, and an open stream then ended with ABORTED, reason ONLINE_SILENT; the next one resumes
+        it. UNAVAILABLE means that the job's trainer was lost, or isn't there yet: open the stream again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListCheckpoints(self, request, context):
         """Lists the checkpoints that a job has now, the newest first. A running job keeps few of them: see CheckpointRetention.
         """
@@ -214,6 +237,11 @@ def add_TrainingServiceServicer_to_server(servicer, server):
                     servicer.WatchTrainingJob,
                     request_deserializer=chainrule_dot_v1_dot_training__service__pb2.WatchTrainingJobRequest.FromString,
                     response_serializer=chainrule_dot_v1_dot_training__service__pb2.WatchTrainingJobResponse.SerializeToString,
+            ),
+            'TrainOnline': grpc.stream_stream_rpc_method_handler(
+                    servicer.TrainOnline,
+                    request_deserializer=chainrule_dot_v1_dot_online__pb2.TrainOnlineRequest.FromString,
+                    response_serializer=chainrule_dot_v1_dot_online__pb2.TrainOnlineResponse.SerializeToString,
             ),
             'ListCheckpoints': grpc.unary_unary_rpc_method_handler(
                     servicer.ListCheckpoints,
@@ -466,6 +494,33 @@ class TrainingService(object):
             '/chainrule.v1.TrainingService/WatchTrainingJob',
             chainrule_dot_v1_dot_training__service__pb2.WatchTrainingJobRequest.SerializeToString,
             chainrule_dot_v1_dot_training__service__pb2.WatchTrainingJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TrainOnline(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/chainrule.v1.TrainingService/TrainOnline',
+            chainrule_dot_v1_dot_online__pb2.TrainOnlineRequest.SerializeToString,
+            chainrule_dot_v1_dot_online__pb2.TrainOnlineResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,6 +4,7 @@ isort:skip_file
 Training jobs: create them, look at them, watch them, stop them."""
 
 import abc
+import chainrule.v1.online_pb2
 import chainrule.v1.training_job_pb2
 import chainrule.v1.training_service_pb2
 import collections.abc
@@ -82,6 +83,23 @@ class TrainingServiceStub:
     for a minute has its stream ended as UNAVAILABLE; it may go on after the last event that it has seen.
     """
 
+    TrainOnline: grpc.StreamStreamMultiCallable[
+        chainrule.v1.online_pb2.TrainOnlineRequest,
+        chainrule.v1.online_pb2.TrainOnlineResponse,
+    ]
+    """Trains a job whose data is `online` on mini-batches that the client sends: each is split over the workers like any
+    other, and answered with the step that was made of it. The job is created by CreateTrainingJob.
+
+    At most 8 batches may be unanswered; the service reads no more before that, so that a client that sends more is
+    held up by gRPC's flow control. A batch that can't be taken ends the stream with INVALID_ARGUMENT, after the
+    answers to those before it, and the job lives on. When a stream breaks, another one goes on after the step that its
+    `started` names: a client keeps the batches of the steps after the last durable_step, and sends what comes after
+    again. The bits are the same as if nothing had happened. While another stream sends to the job the call is refused
+    with ABORTED, reason ONLINE_STREAM_OPEN. A job to which nothing is sent for a while (--online-wait-seconds) is
+    paused with a checkpoint, and an open stream then ended with ABORTED, reason ONLINE_SILENT; the next one resumes
+    it. UNAVAILABLE means that the job's trainer was lost, or isn't there yet: open the stream again.
+    """
+
     ListCheckpoints: grpc.UnaryUnaryMultiCallable[
         chainrule.v1.training_service_pb2.ListCheckpointsRequest,
         chainrule.v1.training_service_pb2.ListCheckpointsResponse,
@@ -148,6 +166,23 @@ class TrainingServiceAsyncStub:
     """Replays a job's events from a number on, then sends new ones as they happen, and ends after the job's last event.
     In between come snapshots of its progress, and heartbeats while there is nothing to tell. A client that takes nothing
     for a minute has its stream ended as UNAVAILABLE; it may go on after the last event that it has seen.
+    """
+
+    TrainOnline: grpc.aio.StreamStreamMultiCallable[
+        chainrule.v1.online_pb2.TrainOnlineRequest,
+        chainrule.v1.online_pb2.TrainOnlineResponse,
+    ]
+    """Trains a job whose data is `online` on mini-batches that the client sends: each is split over the workers like any
+    other, and answered with the step that was made of it. The job is created by CreateTrainingJob.
+
+    At most 8 batches may be unanswered; the service reads no more before that, so that a client that sends more is
+    held up by gRPC's flow control. A batch that can't be taken ends the stream with INVALID_ARGUMENT, after the
+    answers to those before it, and the job lives on. When a stream breaks, another one goes on after the step that its
+    `started` names: a client keeps the batches of the steps after the last durable_step, and sends what comes after
+    again. The bits are the same as if nothing had happened. While another stream sends to the job the call is refused
+    with ABORTED, reason ONLINE_STREAM_OPEN. A job to which nothing is sent for a while (--online-wait-seconds) is
+    paused with a checkpoint, and an open stream then ended with ABORTED, reason ONLINE_SILENT; the next one resumes
+    it. UNAVAILABLE means that the job's trainer was lost, or isn't there yet: open the stream again.
     """
 
     ListCheckpoints: grpc.aio.UnaryUnaryMultiCallable[
@@ -234,6 +269,25 @@ class TrainingServiceServicer(metaclass=abc.ABCMeta):
         """Replays a job's events from a number on, then sends new ones as they happen, and ends after the job's last event.
         In between come snapshots of its progress, and heartbeats while there is nothing to tell. A client that takes nothing
         for a minute has its stream ended as UNAVAILABLE; it may go on after the last event that it has seen.
+        """
+
+    @abc.abstractmethod
+    def TrainOnline(
+        self,
+        request_iterator: _MaybeAsyncIterator[chainrule.v1.online_pb2.TrainOnlineRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[chainrule.v1.online_pb2.TrainOnlineResponse], collections.abc.AsyncIterator[chainrule.v1.online_pb2.TrainOnlineResponse]]:
+        """Trains a job whose data is `online` on mini-batches that the client sends: each is split over the workers like any
+        other, and answered with the step that was made of it. The job is created by CreateTrainingJob.
+
+        At most 8 batches may be unanswered; the service reads no more before that, so that a client that sends more is
+        held up by gRPC's flow control. A batch that can't be taken ends the stream with INVALID_ARGUMENT, after the
+        answers to those before it, and the job lives on. When a stream breaks, another one goes on after the step that its
+        `started` names: a client keeps the batches of the steps after the last durable_step, and sends what comes after
+        again. The bits are the same as if nothing had happened. While another stream sends to the job the call is refused
+        with ABORTED, reason ONLINE_STREAM_OPEN. A job to which nothing is sent for a while (--online-wait-seconds) is
+        paused with a checkpoint, and an open stream then ended with ABORTED, reason ONLINE_SILENT; the next one resumes
+        it. UNAVAILABLE means that the job's trainer was lost, or isn't there yet: open the stream again.
         """
 
     @abc.abstractmethod

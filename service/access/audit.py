@@ -33,6 +33,7 @@ class Audit:
         self._logger = structlog.wrap_logger(
             logger,
             processors=[
+                structlog.contextvars.merge_contextvars,
                 structlog.processors.TimeStamper(fmt="iso", key="time"),
                 structlog.processors.EventRenamer("method"),
                 structlog.processors.JSONRenderer(),

@@ -1,8 +1,13 @@
-"""Calls, counted as they are made: how many, how they ended, how long they took, how many messages went each way."""
+"""Calls, counted as they are made: how many, how they ended, how long they took, how many messages went each way.
+
+Each has an id, by which what is logged of it is found: what the caller sent as `x-request-id`, or one made here. It is
+told in the trailing metadata of the answer.
+"""
 
 import asyncio
 import functools
 import inspect
+import secrets
 import time
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
@@ -11,9 +16,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
+from structlog.contextvars import bind_contextvars
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds in seconds: from a look at a job to an upload."""
+
+CALL_ID = "x-request-id"
+LONGEST_ID = 100
 
 CODES = {
     code.value[0]: "OK"
@@ -92,8 +101,16 @@ class Calls:
         return self._paths.get(path)
 
 
+def call_id(metadata: Iterable[tuple[str, str | bytes]] | None) -> str:
+    """What the caller calls it, if that is fit to be logged; else an id of our own."""
+    sent = next((value for name, value in metadata or () if name == CALL_ID), "")
+    if isinstance(sent, str) and 0 < len(sent) <= LONGEST_ID and sent.isascii() and sent.isprintable():
+        return sent
+    return secrets.token_hex(8)
+
+
 class CallsInterceptor(grpc.aio.ServerInterceptor):
-    """Counts calls. The first of all interceptors, so that it sees the status that the client gets."""
+    """Counts calls, and gives them ids. The first of all interceptors, so that it sees the status that clients get."""
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
@@ -108,18 +125,23 @@ class CallsInterceptor(grpc.aio.ServerInterceptor):
         for kind in ("unary_unary", "stream_unary", "unary_stream", "stream_stream"):
             if method := getattr(handler, kind):
                 return handler._replace(
-                    **{kind: _counting(method, count)},
+                    **{kind: _counting(method, count, call_id(details.invocation_metadata))},
                     request_deserializer=_tallied(handler.request_deserializer, count, "received"),
                     response_serializer=_tallied(handler.response_serializer, count, "sent"),
                 )
         return handler
 
 
-def _counting(method: Callable[..., Any], count: Count) -> Callable[..., Any]:
+def _counting(method: Callable[..., Any], count: Count, named: str) -> Callable[..., Any]:
+    def begin(context: Any) -> None:
+        bind_contextvars(call_id=named)  # the task is the call's own
+        context.set_trailing_metadata(((CALL_ID, named),))
+
     if inspect.isasyncgenfunction(method):
 
         @functools.wraps(method)
         async def answering_often(request: Any, context: Any) -> AsyncIterator[Any]:
+            begin(context)
             with count.call(context):
                 async for response in method(request, context):
                     yield response
@@ -128,6 +150,7 @@ def _counting(method: Callable[..., Any], count: Count) -> Callable[..., Any]:
 
     @functools.wraps(method)
     async def answering_once(request: Any, context: Any) -> Any:
+        begin(context)
         with count.call(context):
             return await method(request, context)
 

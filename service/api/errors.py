@@ -72,7 +72,7 @@ def status(error: ServiceError) -> status_pb2.Status:
         details.append(error_details_pb2.BadRequest(field_violations=fields))
         left = len(error.violations) - len(shown)
         message = InvalidArgument(shown).message + (f"; and {left:,} more" if left else "")
-    if isinstance(error, ResourceExhausted) and error.retry_seconds is not None:
+    if isinstance(error, ResourceExhausted | Unavailable) and error.retry_seconds is not None:
         details.append(error_details_pb2.RetryInfo(retry_delay=_duration(error.retry_seconds)))
     packed = []
     for detail in details:
@@ -229,7 +229,8 @@ async def _abort(error: Exception, context: grpc.aio.ServicerContext[Any, Any]) 
         _log.error("the disk is full", exc_info=error)
     if isinstance(told, ServiceError):
         answer = rpc_status.to_status(status(told))
-        await context.abort(answer.code, answer.details or "", answer.trailing_metadata or ())
+        told_before = context.trailing_metadata() or ()  # which these would replace
+        await context.abort(answer.code, answer.details or "", (*told_before, *(answer.trailing_metadata or ())))
     number = secrets.token_hex(4)
     _log.error("unexpected error", error_id=number, exc_info=error)
     await context.abort(grpc.StatusCode.INTERNAL, f"an error in the service itself; its log tells more at {number}")

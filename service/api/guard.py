@@ -13,7 +13,7 @@ from service.access.door import Door
 from service.access.limits import Limits
 from service.access.principals import EVERYONE, Principal, Scope, act_as
 from service.api.errors import code_name
-from service.errors import PermissionDenied, ServiceError, Unauthenticated
+from service.errors import PermissionDenied, ServiceError, Unauthenticated, Unavailable
 
 NOTE_SECONDS = 1.0
 """Refused strangers are in the log so often at the most, or they could fill it."""
@@ -32,6 +32,7 @@ NEEDED: dict[str, Scope | None] = {
     f"{_TRAINING}/ResumeTrainingJob": Scope.TRAIN,
     f"{_TRAINING}/DeleteTrainingJob": Scope.TRAIN,
     f"{_TRAINING}/WatchTrainingJob": Scope.READ,
+    f"{_TRAINING}/TrainOnline": Scope.TRAIN,
     f"{_DATASETS}/UploadDataset": Scope.TRAIN,
     f"{_DATASETS}/QueryUpload": Scope.READ,
     f"{_DATASETS}/ImportDataset": Scope.TRAIN,
@@ -72,6 +73,11 @@ class Guard(grpc.aio.ServerInterceptor):
         self._limits = limits
         self._audit = audit
         self._noted = 0.0
+        self._draining = False
+
+    def drain(self) -> None:
+        """From now on nothing is begun any more that changes something; who asks is told to come again."""
+        self._draining = True
 
     async def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], details: grpc.HandlerCallDetails
@@ -107,6 +113,11 @@ class Guard(grpc.aio.ServerInterceptor):
                 f"{needed.name.lower()}; whoever runs the service can give a token with that scope",
                 reason="SCOPE_TOO_SMALL",
             )
+        if self._draining and needed > Scope.READ:
+            raise Unavailable(
+                "the coordinator is stopping; call again when it, or the one in its place, is there",
+                reason="COORDINATOR_STOPPING",
+            )
         act_as(principal)
 
     def _end(self, name: str, _context: object) -> None:
@@ -138,7 +149,7 @@ class _Call:
     def answering_once(self, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         @functools.wraps(method)
         async def wrapped(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            outcome = "OK"
+            outcome, peer = "OK", context.peer()
             try:
                 seen = self._seen(request)
                 self._admit(context)
@@ -150,14 +161,14 @@ class _Call:
             else:
                 return response
             finally:
-                self._note(outcome, context)
+                self._note(outcome, peer)
 
         return wrapped
 
     def answering_often(self, method: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
         @functools.wraps(method)
         async def wrapped(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-            outcome = "OK"
+            outcome, peer = "OK", context.peer()
             try:
                 seen = self._seen(request)
                 self._admit(context)
@@ -167,7 +178,7 @@ class _Call:
                 outcome = _outcome(error)
                 raise
             finally:
-                self._note(outcome, context)
+                self._note(outcome, peer)
 
         return wrapped
 
@@ -190,9 +201,10 @@ class _Call:
             self._resource = self._resource or _resource(request)
             yield request
 
-    def _note(self, outcome: str, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    def _note(self, outcome: str, peer: str) -> None:
+        """Of a stream that its client left this may come late: a call that is over must not be asked for its peer."""
         if self._needed > Scope.READ:
-            self._guard.note(self._principal, self._method, self._resource, outcome, context.peer())
+            self._guard.note(self._principal, self._method, self._resource, outcome, peer)
 
 
 def _refusing(handler: Any, error: Unauthenticated, note: Callable[[str, str], None]) -> Any:
@@ -218,8 +230,8 @@ def _resource(message: Any) -> str:
     """The name of what a request or a response is about, "" if it doesn't say."""
     if isinstance(message, ServiceError):  # bytes that were no message
         return ""
-    # An update names its job within.
-    header = getattr(message, "header", getattr(message, "training_job", message))
+    # An update names its job within, a stream of mini-batches in its start.
+    header = getattr(message, "header", getattr(message, "training_job", getattr(message, "start", message)))
     # An alias first: the request to set one also names a model.
     for field, prefix in (("alias", "models/@"), ("name", ""), ("dataset_id", "datasets/"), ("model_id", "models/")):
         if value := getattr(header, field, ""):

@@ -36,12 +36,14 @@ class InferenceServicer(stubs.GRPCInferenceServiceServicer):
         self._predictor = predictor
         self._aliases = aliases
         self._most_bytes = most_bytes
+        self.ready = True
+        """Whether clients should send their requests here."""
 
     async def ServerLive(self, request: pb.ServerLiveRequest, context: object) -> pb.ServerLiveResponse:  # noqa: ARG002, N802
         return pb.ServerLiveResponse(live=True)
 
     async def ServerReady(self, request: pb.ServerReadyRequest, context: object) -> pb.ServerReadyResponse:  # noqa: ARG002, N802
-        return pb.ServerReadyResponse(ready=True)
+        return pb.ServerReadyResponse(ready=self.ready)
 
     async def ModelReady(self, request: pb.ModelReadyRequest, context: object) -> pb.ModelReadyResponse:  # noqa: ARG002, N802
         try:

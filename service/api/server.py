@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -98,8 +99,8 @@ async def serving(
     most_bytes: int = LARGEST_MESSAGE,
     guard: Guard | None = None,
     certificates: Watched[Certificates] | None = None,
-) -> AsyncIterator[int]:
-    """Serves while the context is open; gives the port. `calls`, of SERVICES, counts. Raises AddressTaken.
+) -> AsyncIterator["Serving"]:
+    """Serves while the context is open. `calls`, of SERVICES, counts. Raises AddressTaken.
 
     A message has at most `most_bytes`. Without a guard everyone may do everything, without certificates everyone on the
     way may read it.
@@ -133,10 +134,30 @@ async def serving(
     for name in ("", *names):
         await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
     try:
-        yield port
+        yield Serving(port, healthy, inference, guard)
     finally:
         await healthy.enter_graceful_shutdown()
         await server.stop(GRACE_SECONDS)
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A server that is up."""
+
+    port: int
+    _health: health.aio.HealthServicer
+    _inference: InferenceServicer
+    _guard: Guard | None
+
+    async def drain(self) -> None:
+        """Says that it isn't healthy any more, for whoever spreads calls, and refuses what would change something.
+
+        Calls that are under way go on, and what is to be read can be read, until it stops.
+        """
+        if self._guard is not None:
+            self._guard.drain()
+        self._inference.ready = False
+        await self._health.enter_graceful_shutdown()
 
 
 def _credentials(certificates: Watched[Certificates]) -> grpc.ServerCredentials:

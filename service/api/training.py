@@ -6,13 +6,16 @@ from contextlib import ExitStack, aclosing, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 
+from chainrule.v1 import online_pb2 as online_pb
 from chainrule.v1 import training_job_pb2 as job_pb
 from chainrule.v1 import training_service_pb2 as pb
 from chainrule.v1 import training_service_pb2_grpc as stubs
 from service.api.listing import parse_listing
+from service.api.online import OnlineStreams
 from service.api.paging import page
 from service.api.watching import Watching
 from service.cluster.cluster import Room
@@ -48,6 +51,7 @@ class TrainingServicer(stubs.TrainingServiceServicer):
         room: Callable[[], Room],
         watching: Watching,
         promotion: Promotion,
+        online: OnlineStreams,
     ) -> None:
         """`room` tells what the cluster has room for."""
         self._jobs = jobs
@@ -55,6 +59,7 @@ class TrainingServicer(stubs.TrainingServiceServicer):
         self._transfer = transfer
         self._room = room
         self._watching = watching
+        self._online = online
         self._promotion = promotion
         self._message = watching.describe
 
@@ -107,6 +112,15 @@ class TrainingServicer(stubs.TrainingServiceServicer):
         async with aclosing(watch) as updates:
             async for update in updates:
                 yield update
+
+    async def TrainOnline(  # noqa: N802
+        self,
+        requests: AsyncIterator[online_pb.TrainOnlineRequest],
+        context: Any,
+    ) -> AsyncIterator[online_pb.TrainOnlineResponse]:
+        async with aclosing(self._online.serve(requests, context.add_done_callback)) as responses:
+            async for response in responses:
+                yield response
 
     async def ListCheckpoints(self, request: pb.ListCheckpointsRequest, context: object) -> pb.ListCheckpointsResponse:  # noqa: ARG002, N802
         job_id = require_name(request.parent, "jobs", "parent")
@@ -162,9 +176,9 @@ class TrainingServicer(stubs.TrainingServiceServicer):
                 f"{room.memory_bytes:,}: use smaller layers or fewer shards",
                 reason="TOO_LITTLE_MEMORY",
             )
-        if spec.shuffle_window is None and spec.environment is None:
+        if spec.shuffle_window is None and spec.columns:
             spec = replace(spec, shuffle_window=shuffle_window(spec, dataset, room.held_bytes))
-        if spec.padding is not None and spec.environment is None:
+        if spec.padding is not None and spec.columns:
             inputs = read_column(place, dataset.column(spec.input_column) or 0)
             check_lengths(inputs, spec.padding, spec.input_column, f"{path}.data.input_column")
         return spec, remark(spec, dataset), self._transfer.taken(spec, task.network, path)

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 from chainrule.v1 import training_job_pb2 as job_pb
 from chainrule.v1 import training_service_pb2 as pb
 from service.errors import InvalidArgument, Unavailable
-from service.jobs.events import Queued
+from service.jobs.events import Queued, Running
 from service.jobs.job import Job
 from service.jobs.jobs import Jobs
 from service.wire.job import event_message, job_message, progress_message
@@ -22,7 +22,7 @@ class Watching:
     """All who watch jobs. A watch is a coroutine that is woken when there are events."""
 
     def __init__(self, jobs: Jobs, waiting: Callable[[str], str], heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
-        """Belongs to the running loop. `waiting` tells why a queued job waits.
+        """Belongs to the running loop. `waiting` tells why a job waits that is queued or runs.
 
         Whoever has been told nothing for `heartbeat_seconds` gets a heartbeat.
         """
@@ -36,7 +36,7 @@ class Watching:
 
     def describe(self, job: Job) -> job_pb.TrainingJob:
         """The resource, as of now."""
-        waiting = self._waiting(job.id) if isinstance(job.state, Queued) else ""
+        waiting = self._waiting(job.id) if isinstance(job.state, Queued | Running) else ""
         return job_message(job, progress_message(job, self._jobs.progress(job.id)), waiting)
 
     async def watch(self, job_id: str, after: int) -> AsyncGenerator[pb.WatchTrainingJobResponse, None]:

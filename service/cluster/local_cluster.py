@@ -8,6 +8,7 @@ from service.cluster.cluster import Room
 from service.cluster.local_workers import LocalWorkers
 from service.data.datasets import Dataset
 from service.jobs.events import RateAsked
+from service.training.arrivals import Arrivals
 from service.training.session import News, Order, Session, Training
 from worker.task import Data
 
@@ -41,7 +42,10 @@ class LocalTraining:
 
     def __init__(self, order: Order, workers: LocalWorkers) -> None:
         self._workers = workers
-        self._session = Session(order, lambda: workers)
+        self.feed = Arrivals()
+        if order.spec.online is not None:
+            workers.data = Data(arriving=self.feed.batch)
+        self._session = Session(order, lambda: workers, self.feed if order.spec.online else None)
 
     def news(self, acknowledged: int, timeout: float) -> News:
         return self._session.news(acknowledged, timeout)

@@ -22,7 +22,7 @@ class LocalWorkers:
 
     def __init__(self, task: Computation, data: Data, count: int = 1, dtype: npt.DTypeLike = np.float32) -> None:
         self._task = task
-        self._data = data
+        self.data = data
         self.count = count
         self._computed: list[Computed] = []
         self._params: Array = np.empty(task.network.size, dtype)
@@ -60,6 +60,6 @@ class LocalWorkers:
         shards: dict[int, Array | None] = dict.fromkeys(range(self._task.shards.shards))
         # As many threads as a worker has, since the number decides the order of sums, and with it the bits.
         with threadpool_limits(1):
-            blocks, took = carry_out(self._task, self._data, self._params, kind, step, shards)
+            blocks, took = carry_out(self._task, self.data, self._params, kind, step, shards)
         self._computed.append(Computed(0, took.forward, took.backward, took.shards))
         return blocks

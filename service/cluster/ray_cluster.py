@@ -26,13 +26,14 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from service.cluster import trainer_actor
 from service.cluster.cluster import ClusterError, Room
 from service.cluster.pulse import Pulse
+from service.cluster.ray_feed import RayFeed
 from service.cluster.ray_workers import Patience
 from service.data.datasets import Dataset
 from service.jobs.events import Progress, RateAsked
 from service.training.session import Gone, News, Order, Training
 from service.training.timing import Timing
 from worker import actor as worker_actor
-from worker.actor import BlockRefs, Columns
+from worker.actor import Arriving, BlockRefs, Columns
 from worker.arrays import Array
 from worker.columns import block_rows
 from worker.segment import sweep
@@ -131,7 +132,8 @@ class RayCluster:
         training = RayTraining(self, trainer, prefix)
         try:
             training.lend(workers)
-            training.start(order, columns, prefix, self._patience)
+            source = columns if order.spec.online is None else Arriving(trainer)
+            training.start(order, source, prefix, self._patience)
             yield training
         finally:
             training.close()
@@ -203,6 +205,7 @@ class RayTraining:
         self._cluster = cluster
         self._trainer = trainer
         self._job = job
+        self.feed = RayFeed(trainer, cluster.answer)
         self._lent: dict[int, Any] = {}
         self._starting: Any = None
         self._is_started = False

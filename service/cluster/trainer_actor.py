@@ -6,6 +6,7 @@ service starts another one from the last checkpoint.
 
 import os
 import threading
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -13,10 +14,12 @@ from threadpoolctl import threadpool_limits
 
 from service.cluster.ray_workers import Patience, RayWorkers
 from service.jobs.events import RateAsked
+from service.log import Collected
+from service.training.arrivals import Answers, Arrivals
 from service.training.session import News, Order, Session
 from worker.actor import Columns
 
-OPTIONS = {"num_cpus": 0, "max_restarts": 0, "max_concurrency": 4}
+OPTIONS = {"num_cpus": 0, "max_restarts": 0, "max_concurrency": 8}
 
 
 @ray.remote
@@ -25,9 +28,11 @@ class TrainerActor:
 
     def __init__(self) -> None:
         threadpool_limits(1)  # its products are small, and it has threads of its own for what is large
+        self._logged = Collected()
         self._halted = threading.Event()
         self._asked: RateAsked | None = None
         self._session: Session | None = None
+        self._arrivals = Arrivals()
 
     def process(self) -> int:
         """The process id. Answered once the actor is ready."""
@@ -46,7 +51,7 @@ class TrainerActor:
         bounds = (order.spec.min_workers, max(order.spec.shards, order.spec.max_workers))
         self._workers = RayWorkers(order.task, columns, bounds, prefix, patience, order.spec.precision.dtype)
         self._workers.lend(actors)
-        self._session = Session(order, lambda: self._workers)
+        self._session = Session(order, lambda: self._workers, self._arrivals if order.spec.online else None)
         if self._halted.is_set():
             self._session.halt()
         if self._asked is not None:
@@ -55,7 +60,24 @@ class TrainerActor:
     def news(self, acknowledged: int, timeout: float) -> News:
         """What is new. See service.training.session.Training."""
         assert self._session is not None  # noqa: S101 - asked only once the start is over
-        return self._session.news(acknowledged, timeout)
+        return replace(self._session.news(acknowledged, timeout), logged=self._logged.take())
+
+    def put(self, step: int, batch: list[Any]) -> None:
+        """Takes the mini-batch of a step: a reference to it, in a list so that Ray leaves it one."""
+        self._arrivals.put(step, batch)
+
+    def finish(self, steps: int) -> None:
+        """Has the job end after so many steps."""
+        self._arrivals.finish(steps)
+
+    def answers(self, after: int, timeout: float) -> Answers | None:
+        """See service.training.arrivals.Feed."""
+        return self._arrivals.answers(after, timeout)
+
+    def batch(self, step: int) -> list[Any]:
+        """What `put` was given for a step, for a worker."""
+        found: list[Any] = self._arrivals.batch(step)
+        return found
 
     def lend(self, actors: dict[int, Any]) -> None:
         """Changes which workers it has."""

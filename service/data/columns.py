@@ -43,6 +43,8 @@ class Column:
     missing: tuple[int, ...] = ()
     """Of a column of up to MOST_DISTINCT integers from 0 on, or -1, and below MOST_CLASSES: those up to `max` that no
     row has."""
+    sha256: str = field(default="", compare=False)
+    """Of the file that it lies in, for whoever looks whether that is still whole; "" if nobody took it."""
 
     @property
     def integral(self) -> bool:

@@ -6,12 +6,14 @@ whoever brings it again gets what is there.
 """
 
 import hashlib
+import io
 import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -207,8 +209,8 @@ class Datasets:
                 left -= array.nbytes
                 if left < 0:
                     raise refuse(f"unpacks to more than {self.most_bytes:,} bytes, which is the most")
-                _write(directory / f"{number}.npy", array)
-                columns.append(describe(name, array))
+                sha256 = _write(directory / f"{number}.npy", array)
+                columns.append(replace(describe(name, array), sha256=sha256))
                 rows = len(array)
         made = datetime.now(UTC)
         return Dataset(
@@ -271,14 +273,18 @@ def read_column(directory: Path, column: int) -> Array:
     return mapped
 
 
-def _write(path: Path, array: Array) -> None:
-    """As numpy.save, but block by block, so that an array that is a mapped file costs no memory."""
+def _write(path: Path, array: Array) -> str:
+    """As numpy.save, but block by block, so that a mapped file costs no memory. Returns the SHA-256."""
     dtype = array.dtype.newbyteorder("=")
-    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": array.shape}
+    header = io.BytesIO()
+    described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": array.shape}
+    np.lib.format.write_array_header_2_0(header, described)
+    sha256 = hashlib.sha256()
     with path.open("wb") as file:
-        np.lib.format.write_array_header_2_0(file, header)
-        for block in blocks(array):
-            file.write(block.view(np.uint8).data)
+        for part in chain([header.getbuffer()], (block.view(np.uint8).data for block in blocks(array))):
+            sha256.update(part)
+            file.write(part)
+    return sha256.hexdigest()
 
 
 def _parse(text: str) -> Dataset:

@@ -41,8 +41,9 @@ class WaitingForWorkers:
 
 @dataclass(frozen=True)
 class Paused:
-    """Holds no workers until it is resumed."""
+    """Holds no workers until it is resumed. The reason is set if nobody asked for it."""
 
+    reason: str = ""
     kind: Literal["PAUSED"] = "PAUSED"
 
 

@@ -190,7 +190,7 @@ def is_no_news(job: Job, event: Event) -> bool:
     match event:
         case StateChanged(Running() | WaitingForWorkers() | Queued()):
             return isinstance(job.state, Paused | Queued) and job.last_event > 0
-        case StateChanged(Starting()):
+        case StateChanged(Starting() | Paused()):
             return isinstance(job.state, Paused)
         case EpochCompleted(epoch):
             return job.epoch is not None and epoch <= job.epoch.epoch

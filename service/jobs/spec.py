@@ -3,6 +3,7 @@
 wire/spec.py makes it from a request and checks every field; from then on the types are trusted.
 """
 
+import math
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
@@ -13,12 +14,17 @@ from service.training.optimizers import AdamW, Optimizer
 from service.training.regularization import Regularization
 from service.training.schedules import Schedule
 from service.training.stopping import EarlyStopping
+from worker.arrays import Shape
+from worker.errors import InvalidValue
 from worker.feedback import CreditAssignment
 from worker.layers import Layer
 from worker.losses import Loss
 from worker.network import Traits
 from worker.policy import Environment
 from worker.shards import Shards, Split
+
+MOST_AXES, MOST_NUMBERS, MOST_STEPS = 8, 4 << 20, 10_000
+"""Of a row that a client sends; and steps of an epoch, which a client may have to keep the rows of."""
 
 
 class OnDivergence(Enum):
@@ -38,6 +44,30 @@ class Precision(Enum):
     def dtype(self) -> np.dtype[np.floating]:
         """NumPy's word for it."""
         return np.dtype(self.value.lower())
+
+
+@dataclass(frozen=True)
+class Online:
+    """What rows are like that a client sends while the job runs."""
+
+    input_shape: Shape = ()
+    target_shape: Shape = ()
+    steps_per_epoch: int = 100
+
+    def __post_init__(self) -> None:
+        for name in ("input_shape", "target_shape"):
+            shape = getattr(self, name)
+            if len(shape) > MOST_AXES or not all(1 <= size <= MOST_NUMBERS for size in shape):
+                shown = ", ".join(map(str, shape[: MOST_AXES + 1]))
+                raise InvalidValue(
+                    name, f"is [{shown}]; must have at most {MOST_AXES} axes, each 1 to {MOST_NUMBERS:,} long"
+                )
+            if math.prod(shape) > MOST_NUMBERS:
+                raise InvalidValue(
+                    name, f"is {list(shape)}, {math.prod(shape):,} numbers a row; must be at most {MOST_NUMBERS:,}"
+                )
+        if not 1 <= self.steps_per_epoch <= MOST_STEPS:
+            raise InvalidValue("steps_per_epoch", f"is {self.steps_per_epoch:,}; must be 1 to {MOST_STEPS:,}")
 
 
 @dataclass(frozen=True)
@@ -92,12 +122,19 @@ class JobSpec:
     preparation: Preparation | None = None
     """How columns become what it learns from; None where they are taken as they are."""
     split: Split = Split.RANDOM
+    online: Online | None = None
+    """Set where a client sends the rows, in place of a dataset."""
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The names of the columns it uses: inputs, targets, and weights if there are any."""
-        if self.environment is not None:
+        """The names of the dataset's columns it uses: inputs, targets, and weights if there are any."""
+        if self.environment is not None or self.online is not None:
             return ()
+        return self.arriving
+
+    @property
+    def arriving(self) -> tuple[str, ...]:
+        """The names of inputs, targets, and weights if there are any, wherever they come from."""
         return (self.input_column, self.target_column, *([self.weight_column] if self.weight_column else []))
 
     def shards_of(self, rows: int) -> Shards:

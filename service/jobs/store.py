@@ -6,10 +6,11 @@ synced at every commit), so that nothing acknowledged is lost.
 
 import errno
 import json
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -146,10 +147,34 @@ class JobStore:
         with self._lock:
             rows = self._connection.execute(f"{_SELECT} ORDER BY number").fetchall()
         for row in rows:
-            job = self._job(*row)
-            for record in self.events(job.id, 0, -1):
-                job = advance(job, record.event, record.time)
-            yield job
+            yield self._replayed(self._job(*row))
+
+    def problems(self) -> Iterator[str]:
+        """What is wrong with the file, a sentence each: its pages, its references, jobs that can't be replayed."""
+        try:
+            with self._lock:
+                found = self._connection.execute("PRAGMA integrity_check(20)").fetchall()
+                orphans = self._connection.execute("PRAGMA foreign_key_check").fetchall()
+                rows = self._connection.execute(f"{_SELECT} ORDER BY number").fetchall()
+        except sqlite3.Error as error:  # too damaged for SQLite to go on
+            yield str(error)
+            return
+        yield from (text for (text,) in found if text != "ok")
+        yield from (f"a row of the table {table} belongs to no row of {parent}" for table, _, parent, _ in orphans)
+        for row in rows:
+            try:
+                job = self._replayed(self._job(*row))
+            except Exception as error:  # whatever damage may lead to
+                yield f"jobs/{row[0]} can't be replayed: {type(error).__name__}: {error}"
+                continue
+            numbers = [record.number for record in self.events(job.id, 0, -1)]
+            if numbers != list(range(1, len(numbers) + 1)):
+                yield f"{job.name} lacks some of its {numbers[-1]:,} events; has {len(numbers):,}"
+
+    def _replayed(self, job: Job) -> Job:
+        for record in self.events(job.id, 0, -1):
+            job = advance(job, record.event, record.time)
+        return job
 
     def _job(
         self, job_id: str, display_name: str, spec: str, rows: int, created: str, created_by: str, labels: str
@@ -190,6 +215,33 @@ class JobStore:
                 if isinstance(error, sqlite3.Error) and error.sqlite_errorcode == sqlite3.SQLITE_FULL:
                     raise OSError(errno.ENOSPC, "no space left for the jobs' store") from error
                 raise
+
+
+def copy_store(source: Path, target: Path) -> None:
+    """Copies a store as it is at one moment, also while a coordinator writes to it, into a file with none beside it.
+
+    Raises StoreError, or OSError if the disk is full.
+    """
+    try:
+        with (
+            closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as original,
+            closing(sqlite3.connect(target)) as copy,
+        ):
+            original.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")
+    except sqlite3.Error as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from error
+        raise StoreError(f"can't copy {source}: {error}") from error
+
+
+def job_ids(path: Path) -> set[str]:
+    """The ids of the jobs in a file, which is only read. Raises StoreError."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            return {job_id for (job_id,) in connection.execute("SELECT id FROM jobs")}
+    except sqlite3.Error as error:
+        raise StoreError(f"can't read {path}: {error}") from error
 
 
 def _request_key(request_id: str, created_by: str) -> str | None:

@@ -126,6 +126,23 @@ def parameters_sha256(params: Array) -> str:
     return hashlib.sha256(np.ascontiguousarray(params, params.dtype.newbyteorder("<")).tobytes()).hexdigest()
 
 
+def read_model(directory: Path) -> Model:
+    """The description of the model in a directory. Raises FileNotFoundError."""
+    values: dict[str, Any] = json.loads((directory / DESCRIPTION).read_text())
+    origin, windows, checkpoint = values.get("origin"), values.get("windows"), values.get("checkpoint")
+    return Model(
+        **{
+            **values,
+            "input_shape": tuple(values["input_shape"]),
+            "created": datetime.fromisoformat(values["created"]),
+            "origin": read_origin(origin) if origin else None,
+            "classes": tuple(values.get("classes", ())),
+            "windows": Windows(**windows) if windows else None,
+            "checkpoint": (checkpoint[0], checkpoint[1]) if checkpoint else None,
+        }
+    )
+
+
 class Models:
     """Models below one directory."""
 
@@ -151,24 +168,9 @@ class Models:
     def get(self, model_id: str) -> Model:
         """A model's description. Raises NotFound."""
         try:
-            values: dict[str, Any] = json.loads((self._root / model_id / DESCRIPTION).read_text())
+            return read_model(self._root / model_id)
         except FileNotFoundError:
             raise NotFound(f"models/{model_id}") from None
-        shape, created = tuple(values["input_shape"]), datetime.fromisoformat(values["created"])
-        origin = read_origin(values["origin"]) if values.get("origin") else None
-        checkpoint = values.get("checkpoint")
-        classes, windows = tuple(values.get("classes", ())), values.get("windows")
-        return Model(
-            **{
-                **values,
-                "input_shape": shape,
-                "created": created,
-                "origin": origin,
-                "classes": classes,
-                "windows": Windows(**windows) if windows else None,
-                "checkpoint": (checkpoint[0], checkpoint[1]) if checkpoint else None,
-            }
-        )
 
     def stamp(self, model_id: str) -> Stamp:
         """Changes when a model is deleted and another gets its id, and never else. Raises NotFound."""

@@ -22,6 +22,7 @@ from safetensors.numpy import load, save
 
 from service.files import sync_directory, write_atomically
 from service.jobs.events import EpochCompleted, reported_events
+from service.training.arrivals import Taken
 from service.training.state import TrainingState
 from service.training.stopping import Streak
 from worker.arrays import Array
@@ -112,7 +113,7 @@ class Checkpoints:
         """What was written down for the start. Raises OSError if that is not there, or not whole."""
         for path in self._newest_first("initial"):
             data = path.read_bytes()
-            if _is_whole(path, data):
+            if is_whole(path, data):
                 return load(data)
         raise FileNotFoundError(errno.ENOENT, "the parameters that the job starts with are not there, or damaged")
 
@@ -148,6 +149,8 @@ def _written(state: TrainingState) -> bytes:
         "streak": json.dumps(asdict(state.streak)),
         "plateau": json.dumps(asdict(state.plateau)),
         "plateau_factor": repr(state.plateau_factor),
+        "taken": json.dumps(list(map(asdict, state.taken))),
+        "last_epoch": reported_events.dump_json((state.last_epoch,) if state.last_epoch else ()).decode(),
     }
     if state.pending:
         tensors["pending"] = state.pending.vector
@@ -158,14 +161,15 @@ def _written(state: TrainingState) -> bytes:
     return save(tensors, metadata)
 
 
-def _is_whole(path: Path, data: bytes) -> bool:
+def is_whole(path: Path, data: bytes) -> bool:
+    """Whether a checkpoint's content has the checksum in its name."""
     match = _FILE.fullmatch(path.name)
     return match is not None and int(match["checksum"], 16) == zlib.crc32(data)
 
 
 def _read(path: Path) -> TrainingState:
     data = path.read_bytes()
-    if not _is_whole(path, data):
+    if not is_whole(path, data):
         raise ValueError("its content doesn't have the checksum in its name")
     # safetensors begins with the length of a header in JSON, eight bytes in little-endian order, and the header.
     length = int.from_bytes(data[:8], "little")
@@ -177,7 +181,7 @@ def _read(path: Path) -> TrainingState:
         numbers = range(sum(name.endswith(".rows") for name in tensors if name.startswith("pending.")))
         tables = (TableGradient(*(tensors.pop(f"pending.{n}.{part}") for part in ("rows", "values"))) for n in numbers)
         pending = Gradient(tensors.pop("pending"), _sums(metadata["pending"]), tuple(tables))
-    (best_epoch,) = reported_events.validate_json(metadata["best_epoch"]) or (None,)
+    best_epoch, last_epoch = (_epoch(metadata.get(name, "[]")) for name in ("best_epoch", "last_epoch"))
     return TrainingState(
         step=int(metadata["step"]),
         params=params,
@@ -186,12 +190,18 @@ def _read(path: Path) -> TrainingState:
         rate_scale=float(metadata["rate_scale"]),
         best_loss=float(metadata["best_loss"]),
         unacknowledged=reported_events.validate_json(metadata["unacknowledged"]),
-        best_epoch=best_epoch if isinstance(best_epoch, EpochCompleted) else None,
+        best_epoch=best_epoch,
         streak=Streak(**json.loads(metadata["streak"])),
         plateau=Streak(**json.loads(metadata["plateau"])),
         plateau_factor=float(metadata["plateau_factor"]),
         pending=pending,
+        taken=tuple(Taken(**each) for each in json.loads(metadata.get("taken", "[]"))),
+        last_epoch=last_epoch,
     )
+
+
+def _epoch(text: str) -> EpochCompleted | None:
+    return next((event for event in reported_events.validate_json(text) if isinstance(event, EpochCompleted)), None)
 
 
 def _sums(text: str) -> Sums:

@@ -8,17 +8,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from service.cluster.cluster import Cluster
 from service.data.datasets import Dataset, Datasets, read_column
 from service.errors import ServiceError
-from service.jobs.events import Failed, Queued, Starting, State, StateChanged, Succeeded
+from service.jobs.events import Failed, Paused, Queued, Starting, State, StateChanged, Succeeded
 from service.jobs.job import Job
 from service.jobs.jobs import Jobs
 from service.jobs.scheduler import Share
 from service.jobs.spec import JobSpec
+from service.log import log_again
 from service.models.blueprint import Blueprint
 from service.models.registry import Models, Origin
+from service.training.arrivals import Feed
 from service.training.preparing import FOLDER, read_prepared
 from service.training.promotion import with_rates
 from service.training.session import (
@@ -26,6 +29,7 @@ from service.training.session import (
     Broken,
     Gone,
     Halted,
+    Idle,
     News,
     Order,
     Outcome,
@@ -84,14 +88,30 @@ class Runner:
         """Where the steps' time went, by job id."""
         jobs.listen(self._heed)
 
+    def sweep(self) -> None:
+        """Removes what a crash left of jobs that were just deleted. Where there is no job at all, the store is lost."""
+        known = {job.id for job in self._jobs.all()}
+        for path in self._directory.glob("*"):
+            if known and path.name not in known:
+                shutil.rmtree(path, ignore_errors=True)
+
     def stop(self) -> None:
         """Has every running job write a checkpoint and go back to the queue."""
         self._stop.set()
         for job_id in list(self._trainings):
             self._heed(job_id)
 
+    def feed(self, job_id: str) -> Feed | None:
+        """Where mini-batches for a job go; None while it has no trainer."""
+        training = self._trainings.get(job_id)
+        return training.feed if training else None
+
     def run(self, job_id: str, share: Share) -> None:
         """Trains a queued job. Returns when it has ended or was paused, or after `stop`."""
+        with bound_contextvars(job=job_id):
+            self._run(job_id, share)
+
+    def _run(self, job_id: str, share: Share) -> None:
         try:
             if not self._jobs.record(job_id, StateChanged(Starting())) or not self._jobs.get(job_id).is_at_work:
                 return  # it was cancelled or paused at this very moment
@@ -108,11 +128,11 @@ class Runner:
             try:
                 self._jobs.record(job_id, StateChanged(state))
             except OSError:
-                _log.exception("can't record that the job left its workers; tries again", job=job_id, state=state.kind)
+                _log.exception("can't record that the job left its workers; tries again", state=state.kind)
                 if self._stop.wait(RECORD_SECONDS):
                     raise
             else:
-                _log.info("job left its workers", job=job_id, state=state.kind)
+                _log.info("job left its workers", state=state.kind)
                 return
 
     def _train(self, job: Job, share: Share) -> State:
@@ -132,10 +152,12 @@ class Runner:
                 case Trained():
                     return self._succeeded(job.id, task.network, blueprint, outcome)
                 case Broken(report, failed):
-                    _log.error("the trainer failed", job=job.id, exception=report)
+                    _log.error("the trainer failed", exception=report)
                     return failed
                 case Halted():
                     return Queued(self._why_halted())
+                case Idle(reason):  # unless it was paused, and perhaps resumed, at this very moment
+                    return Paused(reason) if self._jobs.get(job.id).is_at_work else Queued()
                 case Gone(reason):
                     return self._again(job.id, reason)
                 case failed:
@@ -143,10 +165,10 @@ class Runner:
         except ServiceError as error:
             return Failed(error.reason, error.message)
         except OSError as error:
-            _log.exception("storage failed", job=job.id)
+            _log.exception("storage failed")
             return storage_failure(error)
         except Exception:
-            _log.exception("job failed", job=job.id)
+            _log.exception("job failed")
             return INTERNAL
 
     def _follow(self, job: Job, training: Training, share: Share, lent: int) -> Outcome:
@@ -175,6 +197,7 @@ class Runner:
 
     def _take(self, job_id: str, news: News, anatomy: Anatomy) -> None:
         """Makes the news durable, in one go."""
+        log_again(news.logged)
         if not isinstance(news.outcome, Gone):  # which knows of none
             self.timings[job_id] = news.timing
         if step := news.progress.step:

@@ -17,6 +17,8 @@ import numpy as np
 from service.cluster.workers import Workers, WorkersError
 from service.jobs.events import EpochCompleted, Failed, LearningRateChanged, Progress, RateAsked
 from service.jobs.spec import JobSpec
+from service.log import Entry
+from service.training.arrivals import Arrivals, Feed, Silent
 from service.training.checkpoints import Checkpoints
 from service.training.outbox import Outbox, Posted
 from service.training.state import Diverged
@@ -60,6 +62,13 @@ class Halted:
 
 
 @dataclass(frozen=True)
+class Idle:
+    """Nothing was sent to the job for long; it can go on from its last checkpoint."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Gone:
     """The trainer was lost; the job can go on from its last checkpoint."""
 
@@ -78,7 +87,7 @@ class Broken:
     """What is told of it."""
 
 
-Outcome: TypeAlias = Trained | Halted | Gone | Failed | Broken
+Outcome: TypeAlias = Trained | Halted | Idle | Gone | Failed | Broken
 
 
 @dataclass(frozen=True)
@@ -90,10 +99,16 @@ class News:
     timing: Timing
     outcome: Outcome | None
     """How it ended; no news follow then."""
+    logged: tuple[Entry, ...] = ()
+    """What a trainer's own process has put into its log since."""
 
 
 class Training(Protocol):
     """A trainer, as the service sees it."""
+
+    @property
+    def feed(self) -> Feed:
+        """Where mini-batches go that a client sends. Of a job that gets none from there, nobody asks."""
 
     def news(self, acknowledged: int, timeout: float) -> News:
         """Events after number `acknowledged`, once there are any, or after `timeout` seconds."""
@@ -111,8 +126,11 @@ class Training(Protocol):
 class Session:
     """Runs a trainer in a thread. `make_workers` is called there, and what it gives is closed at the end."""
 
-    def __init__(self, order: Order, make_workers: Callable[[], "ClosingWorkers"]) -> None:
+    def __init__(
+        self, order: Order, make_workers: Callable[[], "ClosingWorkers"], arrivals: Arrivals | None = None
+    ) -> None:
         self._order = order
+        self._arrivals = arrivals
         self._make_workers = make_workers
         self._outbox = Outbox()
         self._timing = Timing()
@@ -144,6 +162,8 @@ class Session:
             self._outcome = Broken(traceback.format_exc())
         finally:
             self._outbox.close()
+            if self._arrivals is not None:
+                self._arrivals.close()
 
     def _trained(self) -> Outcome:
         order = self._order
@@ -151,7 +171,7 @@ class Session:
             workers = self._make_workers()
             try:
                 checkpoints = Checkpoints(order.checkpoints, order.spec.keep_last, keep_best=order.spec.keep_best)
-                given = (order.policy, self._outbox, self._stop, self._timing, self._wishes)
+                given = (order.policy, self._outbox, self._stop, self._timing, self._wishes, self._arrivals)
                 trainer = Trainer(order.spec, order.task, workers, checkpoints, *given)
                 state, epoch = trainer.train()
                 return Trained(np.array(state.params), epoch, trainer.stopped_early, trainer.confusion)
@@ -159,6 +179,9 @@ class Session:
                 workers.close()
         except Stopped:
             return Halted()
+        except Silent:
+            seconds = order.policy.silence_seconds
+            return Idle(f"no mini-batch came for {seconds:g} seconds; goes on when a client sends the next one")
         except Diverged as error:
             return Failed("TRAINING_DIVERGED", str(error))
         except (WorkersLost, WorkersError) as error:

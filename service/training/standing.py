@@ -3,11 +3,23 @@
 The same epochs give the same answers, also after a stop: what is remembered is part of the training state.
 """
 
+import math
 from dataclasses import replace
 
 from service.jobs.events import EpochCompleted
 from service.jobs.spec import JobSpec
 from service.training.state import TrainingState
+
+MOST_EPOCHS = 1_000
+"""How many epochs of a job are told of; of more, every second, third and so on, and the last. Of one that a client
+ends, of which nobody knows how many it will have: every second from there on, every fourth from twice as many on."""
+
+
+def is_told(epoch: int, spec: JobSpec) -> bool:
+    """Whether an epoch that isn't the last becomes an event."""
+    if spec.online is not None:
+        return epoch % (1 << ((epoch - 1) // MOST_EPOCHS).bit_length()) == 0
+    return epoch % math.ceil(spec.epochs / MOST_EPOCHS) == 0
 
 
 def judge(state: TrainingState, spec: JobSpec, epoch: EpochCompleted) -> EpochCompleted:

@@ -1,17 +1,22 @@
 """What a job knows between two steps."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from service.jobs.events import EpochCompleted, Reported
+from service.jobs.spec import JobSpec
+from service.training.arrivals import Taken
 from service.training.optimizers import Carried
 from service.training.stopping import Streak
 from worker.arrays import Array
 from worker.gradient import Gradient, Sums
 from worker.network import Network
 from worker.scores import Scores, nothing
+from worker.tables import TableGradient
+from worker.task import Computation
 
 ADVICE = "A smaller learning rate usually helps, as do inputs of about unit size"
 
@@ -42,10 +47,32 @@ class TrainingState:
     """What that schedule multiplies the learning rate by."""
     pending: Gradient | None = None
     """The sum over the steps since the last update, of a job whose updates take several."""
+    taken: tuple[Taken, ...] = ()
+    """The newest steps of a job that a client sends mini-batches to: as many as it may not have been told of."""
+    last_epoch: EpochCompleted | None = None
+    """The newest epoch of such a job, which may end at any moment."""
 
 
 class Diverged(Exception):
     """Something of a step is NaN or infinite: its loss, its gradient, or what came of it."""
+
+
+def first_state(spec: JobSpec, task: Computation, params: Array, initial: Mapping[str, Array]) -> TrainingState:
+    """What a job begins with, its parameters written into `params`; those in `initial`, by name, as they are there."""
+    params[...] = task.network.initial(spec.seed, params.dtype)
+    for slot in task.network.slots:
+        if slot.name in initial:
+            slot.view(params)[...] = initial[slot.name]
+    carried = {name: np.zeros_like(params) for name in spec.optimizer.carries}
+    pending = nothing_pending(task, np.zeros(task.network.dense, params.dtype)) if spec.accumulate > 1 else None
+    return TrainingState(0, params, carried, no_sums(task.training_scores), pending=pending)
+
+
+def nothing_pending(task: Computation, vector: Array) -> Gradient:
+    """The sum over no steps, with a vector of zeros (dense,)."""
+    sizes = (table.slot.parameter.shape[1] for table in task.network.tables)
+    tables = tuple(TableGradient(np.empty(0, np.intp), np.empty((0, size), vector.dtype)) for size in sizes)
+    return Gradient(vector, no_sums(task.training_scores), tables)
 
 
 def no_sums(scores: Scores) -> Sums:

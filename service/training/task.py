@@ -5,6 +5,7 @@ for no reason that could have been known.
 """
 
 import math
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from service.data.columns import Column
 from service.data.datasets import Dataset, Datasets
 from service.errors import Violations
-from service.jobs.spec import JobSpec
+from service.jobs.spec import JobSpec, Online
 from service.training.circuits import check_circuits
 from service.training.tables import check_tables
 from worker.environments import is_installed
@@ -42,7 +43,7 @@ def make_task(spec: JobSpec, dataset: Dataset, path: str) -> Computation:
     shards = spec.shards_of(dataset.rows)
     if dataset.rows == 1 and spec.validation_fraction:
         violations.add(f"{path}.data.validation_fraction", "must be 0, since the dataset has a single row")
-    if spec.weight_column:
+    if spec.weight_column and spec.online is None:
         check_weights(dataset, spec.weight_column, f"{path}.data.weight_column", violations, dtype)
     _check_watched(spec, shards, path, violations)
     shape = inputs.row_shape if inputs else ()
@@ -52,7 +53,7 @@ def make_task(spec: JobSpec, dataset: Dataset, path: str) -> Computation:
             _check_size(network, spec, shards, path, violations)
             check_tables(network, inputs, f"{path}.network", violations)
             if targets:
-                spec.loss.check(network.output_shape, described_target(targets))
+                spec.loss.check(network.output_shape, _target(spec, network, targets))
                 _check_score(spec, spec.loss.scores(network.output_shape), path, violations)
         except ShapeMismatch as error:
             violations.add(f"{path}.network.{_place(spec, error.path)}", error.problem)
@@ -67,9 +68,21 @@ def make_task(spec: JobSpec, dataset: Dataset, path: str) -> Computation:
 
 def dataset_of(spec: JobSpec, datasets: Datasets) -> Dataset:
     """A job's dataset; of one that learns to act, one with a row for every episode, and no columns. Raises NotFound."""
+    if spec.online is not None:
+        return rows_to_come(spec, spec.online)
     if spec.environment is not None:
         return Dataset(spec.environment.name, spec.environment.rows, (), 0, "", datetime.min)
     return datasets.get(spec.dataset)
+
+
+def rows_to_come(spec: JobSpec, online: Online) -> Dataset:
+    """The rows of an epoch that a client sends, of which nothing is known but their shape."""
+    shapes = online.input_shape, online.target_shape, ()
+    columns = tuple(
+        Column(name, "int64", shape, min=0, max=0, nonfinite_count=0)
+        for name, shape in zip(spec.arriving, shapes, strict=False)
+    )
+    return Dataset("online", spec.batch_size * online.steps_per_epoch, columns, 0, "", datetime.min)
 
 
 def _policy_task(spec: JobSpec, environment: Environment, path: str) -> PolicyTask:
@@ -103,7 +116,7 @@ def _policy_task(spec: JobSpec, environment: Environment, path: str) -> PolicyTa
 
 def remark(spec: JobSpec, dataset: Dataset) -> str:
     """What is no reason to refuse a job, but worth to be said of it: classes that it can't learn. Else ""."""
-    number = dataset.column(spec.target_column)
+    number = None if spec.online else dataset.column(spec.target_column)
     if not isinstance(spec.loss, SoftmaxCrossEntropy | Hinge) or number is None:
         return ""
     network = Network(spec.layers, dataset.columns[dataset.column(spec.input_column) or 0].row_shape, spec.padding)
@@ -161,6 +174,32 @@ def usable_column(
 def described_target(column: Column) -> TargetColumn:
     """What a loss must know of a column."""
     return TargetColumn(column.integral, column.row_shape, column.min, column.max, column.missing)
+
+
+def _target(spec: JobSpec, network: Network, column: Column) -> TargetColumn:
+    """What the loss must know of the targets. Where rows are yet to come, all classes may."""
+    described = described_target(column)
+    if spec.online is None or not isinstance(spec.loss, SoftmaxCrossEntropy):
+        return described
+    return replace(described, max=max(described.max, *(size - 1 for size in network.output_shape[-1:])), missing=())
+
+
+def check_batch(spec: JobSpec, network: Network, dataset: Dataset, path: str) -> None:
+    """Holds a mini-batch, described as a dataset is, against the network. Raises InvalidArgument."""
+    assert spec.loss is not None  # noqa: S101 - a job without one has an environment
+    violations, dtype = Violations(), spec.precision.dtype
+    inputs = usable_column(dataset, spec.input_column, path, violations, dtype)
+    targets = usable_column(dataset, spec.target_column, path, violations, dtype)
+    if spec.weight_column:
+        check_weights(dataset, spec.weight_column, path, violations, dtype)
+    if inputs:
+        check_tables(network, inputs, path, violations)
+    if targets:
+        try:
+            spec.loss.check(network.output_shape, _target(spec, network, targets))
+        except TargetMismatch as error:
+            violations.add(path, f"{spec.target_column!r}: {error}")
+    violations.raise_any()
 
 
 def _gradient_numbers(network: Network, shards: Shards) -> int:

@@ -11,8 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-import numpy as np
-
 from service.cluster.workers import Joined, Lost, TooFewWorkers, Workers
 from service.jobs.events import (
     CheckpointSaved,
@@ -27,20 +25,19 @@ from service.jobs.events import (
 )
 from service.jobs.health import HealthSampled
 from service.jobs.spec import JobSpec, OnDivergence
+from service.training.arrivals import MOST_UNANSWERED, Arrivals, Silent, Taken
 from service.training.checkpoints import Checkpoints
 from service.training.looks import Looks, Stragglers
 from service.training.outbox import Outbox
 from service.training.pace import Pace
-from service.training.standing import is_best, is_last, judge, why_early
-from service.training.state import ADVICE, Diverged, TrainingState, check_state, no_sums
+from service.training.standing import is_best, is_last, is_told, judge, why_early
+from service.training.state import ADVICE, Diverged, TrainingState, check_state, first_state, no_sums, nothing_pending
 from service.training.timing import Throughput, Timing
 from service.training.update import Mean, Update, check_finite, weights_of
 from service.training.wishes import Wishes, known_rates
-from worker.arrays import Array
 from worker.blocks import Block, merge
 from worker.gradient import Gradient, Sums
 from worker.scores import CONFUSION, BinaryConfusion, Confusion, values
-from worker.tables import TableGradient
 from worker.task import Computation
 
 MOST_ATTEMPTS = 10
@@ -48,9 +45,6 @@ MOST_ATTEMPTS = 10
 
 MOST_ROLLBACKS = 10
 """How often a job is rolled back: the learning rate is then a thousandth of what it was."""
-
-MOST_EPOCHS = 1_000
-"""How many epochs of a job are told of; of more, every second, third and so on, and the last."""
 
 NEXT_CHECKPOINT = 1.01
 """Of the checkpoints that follow one that was told of, the first with so many times its steps is told of too."""
@@ -75,6 +69,8 @@ class Policy:
     """A checkpoint is due so long after the last one."""
     wait_seconds: float = 120.0
     """How long a job with too few workers waits for one to come back."""
+    silence_seconds: float = 120.0
+    """How long a job whose mini-batches come from a client waits for the next one."""
 
 
 @dataclass
@@ -90,6 +86,8 @@ class Trainer:
     stop: threading.Event
     timing: Timing = field(default_factory=Timing)
     wishes: Wishes = field(default_factory=Wishes)
+    arrivals: Arrivals | None = None
+    """Where its mini-batches come from, if a client sends them."""
     stopped_early: str = field(default="", init=False)
     """Why it ended before its last epoch, if it did."""
     confusion: tuple[tuple[float, ...], ...] = ()
@@ -100,7 +98,7 @@ class Trainer:
 
         Of a job that may stop early: the state with the parameters of the best epoch, and how that went.
 
-        Raises Diverged, WorkersLost, Stopped, and OSError if a checkpoint can't be written.
+        Raises Diverged, WorkersLost, Stopped, Silent, and OSError if a checkpoint can't be written.
         """
         network = self.task.network
         self._looks, self._stragglers = Looks(network), Stragglers()
@@ -124,7 +122,8 @@ class Trainer:
         self.outbox.progress = self._progress
         self._wait_for_workers(first=True)
         self._saved = self._epoch_began = time.monotonic()
-        self._told_checkpoint = 0
+        self._told_checkpoint, self._durable = 0, self._state.step
+        self._tell_taken()
         if self._rolls_back and self._state.step == 0:
             self._save()
         while True:
@@ -139,17 +138,19 @@ class Trainer:
         steps = self.task.shards.steps_per_epoch
         while True:
             state = self._state
+            if self.arrivals is not None and not self._await_batch(self.arrivals):
+                return self._end_epoch()
             self._heed_wish()
             loss = self._step()
             self.outbox.newest = (state.step, loss)
             if ends_epoch := state.step % steps == 0:
                 epoch = self._complete_epoch()
-                if is_last(state, self.spec, epoch):
+                if self.arrivals is None and is_last(state, self.spec, epoch):
                     return self._ended(epoch)
             stopping = self.stop.is_set()  # looked at once: whoever stops here has saved here
             due = stopping or time.monotonic() - self._saved >= self.policy.checkpoint_seconds
             # Where to roll back to must follow from the job alone, not from the clock: the start of the epoch.
-            if ends_epoch if self._rolls_back else due:
+            if ends_epoch if self._rolls_back else due or (ends_epoch and self.arrivals is not None):
                 self._save(tell=stopping)
             if stopping:
                 raise Stopped
@@ -191,7 +192,38 @@ class Trainer:
         state.step += 1
         state.epoch += mean.sums
         self.timing.step(answered - began, spent, averaged - answered, clock() - averaged)
+        if self.arrivals is not None:
+            taken = Taken(state.step, mean.sums.mean_loss, math.sqrt(mean.squared_norm))
+            state.taken = (*state.taken, taken)[-MOST_UNANSWERED:]
+            self._tell_taken()
         return mean.sums.mean_loss
+
+    def _await_batch(self, arrivals: Arrivals) -> bool:
+        """Waits for the mini-batch of the next step; whether there is one, and not the end of the job.
+
+        Raises Stopped, or Silent when it has waited for long; what was learned is on the disk then.
+        """
+        step, since = self._state.step, time.monotonic()
+        while not arrivals.wait(step, STOP_SECONDS):
+            stopping, waited = self.stop.is_set(), time.monotonic() - since
+            ends = stopping or waited >= self.policy.silence_seconds
+            if ends or (step > self._durable and waited >= self.policy.checkpoint_seconds):
+                self._save(tell=ends)
+            if ends:
+                raise Stopped if stopping else Silent
+        return not arrivals.is_over(step)
+
+    def _end_epoch(self) -> EpochCompleted:
+        """The end of a job that a client ends: an epoch that has begun ends with it."""
+        epoch = None if self._state.epoch.count else self._state.last_epoch
+        if epoch is None:
+            return self._complete_epoch(is_end=True)
+        self.outbox.post(epoch)  # of very many epochs, not all were told of
+        return epoch
+
+    def _tell_taken(self) -> None:
+        if self.arrivals is not None:
+            self.arrivals.tell(self._state.taken, self._state.step, self._durable)
 
     def _apply(self, mean: Mean, *, look: bool) -> None:
         """Makes an update, and tells of the layers if there was a look at them."""
@@ -210,7 +242,7 @@ class Trainer:
         state = self._state
         mean = self._update.average(blocks, self.spec.shards, state.pending)
         if state.pending:
-            state.pending = self._nothing_pending(state.pending.vector)
+            state.pending = nothing_pending(self.task, state.pending.vector)
         return mean
 
     def _accumulate(self, blocks: Sequence[Block]) -> Mean:
@@ -221,7 +253,7 @@ class Trainer:
         state.pending = Gradient(state.pending.vector, state.pending.sums + total.sums, tuple(total.tables))
         return total
 
-    def _complete_epoch(self) -> EpochCompleted:
+    def _complete_epoch(self, *, is_end: bool = False) -> EpochCompleted:
         """Validates, and reports how the epoch went. Raises Diverged, and then the epoch is not reported."""
         state = self._state
         check_state(state, self.task.network)  # before anyone is told of an epoch that must be taken back
@@ -231,7 +263,7 @@ class Trainer:
         training_scores = values(self.task.training_scores, state.epoch.scores)
         validation_scores = values(self.task.scores, held_out.scores)
         epoch = EpochCompleted(
-            epoch=state.step // self.task.shards.steps_per_epoch,
+            epoch=math.ceil(state.step / self.task.shards.steps_per_epoch),
             step=state.step,
             training_loss=state.epoch.mean_loss,
             training_accuracy=training_scores.get("accuracy"),
@@ -244,8 +276,9 @@ class Trainer:
         )
         epoch = judge(state, self.spec, epoch)
         state.epoch = no_sums(self.task.training_scores)
+        state.last_epoch = epoch if self.arrivals is not None else None
         self._epoch_began = time.monotonic()
-        if epoch.epoch % self._reported_epochs == 0 or is_last(state, self.spec, epoch):
+        if is_told(epoch.epoch, self.spec) or is_end or is_last(state, self.spec, epoch):
             self.outbox.post(epoch)
         if is_best(epoch) and (self.checkpoints.keep_best or self.spec.early_stopping):
             self.checkpoints.save_best(state)
@@ -274,11 +307,6 @@ class Trainer:
         return block.total.sums
 
     @property
-    def _reported_epochs(self) -> int:
-        """Of every so many epochs one is told of, so that there are at most MOST_EPOCHS."""
-        return math.ceil(self.spec.epochs / MOST_EPOCHS)
-
-    @property
     def _rolls_back(self) -> bool:
         return self.spec.on_divergence is OnDivergence.ROLLBACK
 
@@ -286,22 +314,8 @@ class Trainer:
         return self._pace.rate(step) * self._state.rate_scale * self._state.plateau_factor
 
     def _first_state(self) -> TrainingState:
-        params = self.workers.params
-        params[...] = self.task.network.initial(self.spec.seed, params.dtype)
-        if self.spec.initial_model:
-            taken = self.checkpoints.load_initial()
-            for slot in self.task.network.slots:
-                if slot.name in taken:
-                    slot.view(params)[...] = taken[slot.name]
-        carried = {name: np.zeros_like(params) for name in self.spec.optimizer.carries}
-        vector = np.zeros(self.task.network.dense, params.dtype)
-        pending = self._nothing_pending(vector) if self.spec.accumulate > 1 else None
-        return TrainingState(0, params, carried, no_sums(self.task.training_scores), pending=pending)
-
-    def _nothing_pending(self, vector: Array) -> Gradient:
-        sizes = (table.slot.parameter.shape[1] for table in self.task.network.tables)
-        tables = tuple(TableGradient(np.empty(0, np.intp), np.empty((0, size), vector.dtype)) for size in sizes)
-        return Gradient(vector, no_sums(self.task.training_scores), tables)
+        initial = self.checkpoints.load_initial() if self.spec.initial_model else {}
+        return first_state(self.spec, self.task, self.workers.params, initial)
 
     def _restored(self, state: TrainingState | None) -> TrainingState | None:
         """A state from a checkpoint, its parameters moved to where the workers read them."""
@@ -328,6 +342,8 @@ class Trainer:
         self._state.unacknowledged = self.outbox.unacknowledged()
         with self.timing.phase("checkpoint"):
             self.timing.checkpoint_bytes = self.checkpoints.save(self._state)
+        self._durable = self._state.step
+        self._tell_taken()
         self._saved, self.timing.checkpoint_time = time.monotonic(), time.time()
         # Ever further apart, so that their number grows with the logarithm of the steps.
         if tell or self._state.step >= NEXT_CHECKPOINT * self._told_checkpoint:

@@ -14,6 +14,7 @@ from service.jobs.events import (
     EpochCompleted,
     Failed,
     LearningRateChanged,
+    Paused,
     Progress,
     Queued,
     RolledBack,
@@ -184,7 +185,7 @@ def rate_message(change: LearningRateChanged) -> pb.LearningRateChange:
 
 
 def _reason(state: State) -> str:
-    return state.reason if isinstance(state, Queued | WaitingForWorkers | Succeeded) else ""
+    return state.reason if isinstance(state, Queued | WaitingForWorkers | Paused | Succeeded) else ""
 
 
 def _error(state: State) -> pb.JobError | None:

@@ -5,10 +5,11 @@ from typing import Any
 from chainrule.v1 import training_job_pb2 as pb
 from chainrule.v1.training_data_pb2 import TrainingData
 from service.errors import Violations
-from service.jobs.spec import JobSpec, OnDivergence, Precision
+from service.jobs.spec import JobSpec, OnDivergence, Online, Precision
 from service.wire.fields import fill, parse
 from service.wire.names import parse_model, parse_name
 from service.wire.network import loss_message, network_message, parse_layers, parse_loss, parse_traits
+from service.wire.online import refuse_beside_online
 from service.wire.optimizer import early_stopping_message, optimizer_message, parse_early_stopping, parse_optimization
 from service.wire.preparation import fill_preparation, parse_preparation
 from worker.feedback import CreditAssignment
@@ -25,15 +26,22 @@ def parse_spec(message: pb.TrainingJobSpec, path: str) -> JobSpec:
     """A complete specification from what a client sent. Raises InvalidArgument, naming every wrong field."""
     violations = Violations()
     data = message.data
-    environment, dataset = None, ""
+    environment, dataset, online = None, "", None
     if message.HasField("environment"):
         environment = parse(message.environment, Environment, f"{path}.environment", violations)
         for field in ("data", "loss"):
             if message.HasField(field):
                 violations.add(f"{path}.{field}", "is given beside environment, which takes its place; leave it out")
+    elif data.HasField("online"):
+        online = parse(data.online, Online, f"{path}.data.online", violations)
+        refuse_beside_online(message, path, violations)
     else:
         dataset = parse_name(data.dataset, "datasets", f"{path}.data.dataset", violations)
-    fraction = environment.validation_fraction if environment else _given(data, "validation_fraction", 0.2)
+    fraction = (
+        environment.validation_fraction
+        if environment
+        else _given(data, "validation_fraction", 0.0 if data.HasField("online") else 0.2)
+    )
     if not 0 <= fraction < 1:
         violations.add(f"{path}.data.validation_fraction", f"is {fraction:g}; must be 0 up to, but not including, 1")
     if data.shuffle_window < 0:
@@ -57,7 +65,7 @@ def parse_spec(message: pb.TrainingJobSpec, path: str) -> JobSpec:
             violations.add(f"{path}.{field}", f"is {value}; must be {least} to {limit or format(largest, ',')}")
         return value
 
-    epochs = whole("epochs", 10, LARGEST)
+    epochs = whole("epochs", LARGEST if data.HasField("online") else 10, LARGEST)
     batch_size = whole("batch_size", 64, LARGEST)
     most_shards = max(min(batch_size, LARGEST_SHARDS), 1)
     shards = whole("shards", min(4, most_shards), most_shards, f"{most_shards:,}: no more than batch_size")
@@ -113,6 +121,7 @@ def parse_spec(message: pb.TrainingJobSpec, path: str) -> JobSpec:
         initial_model=initial_model,
         preparation=preparation,
         split=split or Split.RANDOM,
+        online=online,
     )
 
 
@@ -146,6 +155,12 @@ def spec_message(spec: JobSpec) -> pb.TrainingJobSpec:
 
 
 def _data_message(spec: JobSpec) -> TrainingData:
+    if spec.online is not None:
+        message = TrainingData(
+            input_column=spec.input_column, target_column=spec.target_column, weight_column=spec.weight_column
+        )
+        fill(message.online, spec.online)
+        return message
     message = TrainingData(
         dataset=f"datasets/{spec.dataset}",
         input_column=spec.input_column,

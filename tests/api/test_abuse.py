@@ -8,10 +8,14 @@ import grpc
 import pytest
 
 from chainrule.v1 import training_service_pb2 as pb
+from chainrule.v1 import training_service_pb2_grpc as training_grpc
 from service.files import allow_files
 from tests.api.running import SECONDS, Service, refusal
 
 IDLE_CHANNELS = 1_000
+HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+"""With which a client's side of a connection begins: the preface, and settings that change nothing (RFC 9113)."""
+EPOCHS = 400
 ASKED = pb.ListTrainingJobsRequest()
 
 
@@ -46,8 +50,28 @@ def test_a_thousand_idle_channels(shared: Service) -> None:
     host, _, port = shared.addresses["grpc"].rpartition(":")
     with ExitStack() as stack:
         for _ in range(IDLE_CHANNELS):
-            stack.enter_context(socket.create_connection((host, int(port)), SECONDS))
+            connection = stack.enter_context(socket.create_connection((host, int(port)), SECONDS))
+            connection.sendall(HTTP2_PREFACE)
         with grpc.insecure_channel(shared.addresses["grpc"]) as channel:
             call: Any = channel.unary_unary("/chainrule.v1.TrainingService/ListTrainingJobs")
             for _ in range(20):
                 call(b"", timeout=2)
+
+
+def test_slow_readers_of_a_watch(service: Service) -> None:
+    """Whoever takes nothing holds up nobody, neither the job nor those who watch beside; and misses nothing."""
+    # Windows that don't grow, so that the service really has to wait.
+    options = [
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", 1_024),
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
+    with ExitStack() as stack:
+        channels = [stack.enter_context(grpc.insecure_channel(service.addresses["grpc"], options)) for _ in range(3)]
+        name = service.create(epochs=EPOCHS, batch_size=32).name
+        asked = pb.WatchTrainingJobRequest(name=name)
+        slow = [training_grpc.TrainingServiceStub(each).WatchTrainingJob(asked, timeout=SECONDS) for each in channels]
+        expected = service.events(name)
+        assert len(expected) > EPOCHS
+        assert [update.event for update in slow.pop() if update.HasField("event")] == expected
+    # The service stops although the others never take anything, or its fixture fails.

@@ -23,6 +23,7 @@ from service.api.calls import Calls
 from service.api.datasets import DatasetServicer
 from service.api.inference import InferenceServicer
 from service.api.models import ModelServicer
+from service.api.online import OnlineStreams
 from service.api.server import SERVICES as SERVED
 from service.api.server import AddressTaken
 from service.api.server import serving as serving_api
@@ -155,9 +156,10 @@ def test_an_error_in_the_service_gives_nothing_away(
             aliases = Aliases(tmp_path / "aliases.json", models)
             transfer = Transfer(models, jobs, tmp_path / "checkpoints", model_network, aliases.resolve)
             promotion = Promotion(models, jobs, tmp_path / "checkpoints", model_network)
-            training = TrainingServicer(
-                jobs, Preparing(datasets, jobs, tmp_path), transfer, room, Watching(jobs, lambda _: ""), promotion
-            )
+            watching = Watching(jobs, lambda _: "")
+            online = OnlineStreams(jobs, lambda _: None, watching.describe, 1.0)
+            preparing = Preparing(datasets, jobs, tmp_path)
+            training = TrainingServicer(jobs, preparing, transfer, room, watching, promotion, online)
             with closing(Predictor(LoadedModels(models, network_of, 10**6))) as predictor:
                 inference = InferenceServicer(predictor, aliases, 10**6)
                 parts = (
@@ -167,8 +169,8 @@ def test_an_error_in_the_service_gives_nothing_away(
                     inference,
                     Calls(SERVED),
                 )
-                async with serving_api("127.0.0.1:0", *parts) as port:
-                    found = await ask(port, lambda stub: stub.CreateTrainingJob(request()))
+                async with serving_api("127.0.0.1:0", *parts) as server:
+                    found = await ask(server.port, lambda stub: stub.CreateTrainingJob(request()))
             assert jobs.all() == []
             return found
 

@@ -10,7 +10,7 @@ from worker.arrays import Array, Shape
 from worker.errors import InvalidValue
 from worker.initializers import Initializer
 from worker.layers.layer import Backward, Context, Parameter, Params
-from worker.layers.pieces import in_pieces, mask_of
+from worker.layers.pieces import in_pieces
 from worker.layers.recurrent import sequence
 
 MOST_HEADS, LARGEST_KEY, LONGEST = 64, 1_024, 4_096
@@ -75,7 +75,7 @@ class MultiHeadAttention:
         rows, time, features = x.shape
         of_row = self.heads * time * (time + 4 * self._size(features))
         if context.draw is not None and rows * of_row <= MOST_KEPT:
-            return self._keeping(params, x, mask_of(x, context), input_gradient=context.input_gradient)
+            return self._keeping(params, x, context.given(x), input_gradient=context.input_gradient)
         return in_pieces(self._keeping, params, x, context, max(1, AT_ONCE // of_row))
 
     def _keeping(self, params: Params, x: Array, mask: Array | None, *, input_gradient: bool) -> tuple[Array, Backward]:

@@ -15,8 +15,8 @@ from worker.arrays import Array, Shape
 from worker.errors import InvalidValue
 from worker.initializers import Initializer
 from worker.layers.correlation import correlate, input_gradient, weight_gradient
-from worker.layers.layer import Backward, Context, Parameter, Params
-from worker.layers.windows import Padding, Steps, Windows, as_image, check_places, check_size, images, steps
+from worker.layers.layer import Backward, Context, Parameter, Params, blanked
+from worker.layers.windows import Padding, Steps, Windows, as_image, check_places, check_size, images, steps, within
 
 MOST_FILTERS = 65_536
 MOST_PRODUCTS = 100_000_000_000
@@ -100,7 +100,8 @@ class Direct(Convolution):
     """y[p] = b + sum over the elements k of the kernel of x[p stride + k dilation - padding] W[k].
 
     x is (rows, *places, channels) and 0 outside of its places, W (*kernel, channels / groups, filters), b (filters,),
-    y (rows, *windows, filters). As usual the kernel isn't turned round (LeCun et al. 1998, section II).
+    y (rows, *windows, filters). As usual the kernel isn't turned round (LeCun et al. 1998, section II). Padded places
+    of sequences are 0 too, and a window that a sequence would not have without them is padded itself.
     """
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -114,8 +115,9 @@ class Direct(Convolution):
         return self._declare(channels, self.filters, places * channels, places * self.filters // self.groups)
 
     def forward(self, params: Params, x: Array, context: Context) -> tuple[Array, Backward]:
-        windows = self.windows(x.shape[1:])
-        image, weight = images(x), self._weight(params)
+        windows, mask = self.windows(x.shape[1:]), context.given(x)
+        context.mask = None if mask is None else within(mask, windows.ends)
+        image, weight = images(blanked(x, mask)), self._weight(params)
         y = correlate(image, weight, params.get("bias"), windows, self.groups)
 
         def backward(dy: Array, grads: Params) -> Array:
@@ -125,7 +127,9 @@ class Direct(Convolution):
             self._weight(grads)[...] = of_weight
             if self.bias:
                 grads["bias"][...] = of_bias
-            return input_gradient(back, weight, windows, self.groups).reshape(x.shape) if context.input_gradient else dy
+            if not context.input_gradient:
+                return dy
+            return blanked(input_gradient(back, weight, windows, self.groups).reshape(x.shape), mask)
 
         return y.reshape(len(x), *windows.output[: self.axes], self.filters), backward
 
@@ -157,8 +161,9 @@ class Transposed(Convolution):
         return self._declare(self.filters // self.groups, channels, fan_in, places * self.filters // self.groups)
 
     def forward(self, params: Params, x: Array, context: Context) -> tuple[Array, Backward]:
-        windows = self.windows(x.shape[1:])
-        image, weight = images(x), self._weight(params)
+        windows, mask = self.windows(x.shape[1:]), context.given(x)
+        context.mask = None if mask is None else within(mask, windows.sources)
+        image, weight = images(blanked(x, mask)), self._weight(params)
         y = input_gradient(image, weight, windows, self.groups)
         if self.bias:
             y += params["bias"]
@@ -172,7 +177,7 @@ class Transposed(Convolution):
                 np.matmul(np.ones(len(flat), dy.dtype), flat, out=grads["bias"])  # a sum over rows, but faster
             if not context.input_gradient:
                 return dy
-            return correlate(back, weight, None, windows, self.groups).reshape(x.shape)
+            return blanked(correlate(back, weight, None, windows, self.groups).reshape(x.shape), mask)
 
         return y.reshape(len(x), *windows.image[: self.axes], self.filters), backward
 

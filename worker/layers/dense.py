@@ -48,6 +48,7 @@ class Dense:
         flat = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
         y = flat @ weight
         y += params["bias"]
+        context.mask = context.given(x)
 
         def backward(dy: Array, grads: Params) -> Array:
             """dW = x^T dy, db = the sum of dy over rows, dx = dy W^T (Rumelhart, Hinton and Williams 1986)."""

@@ -63,7 +63,7 @@ class Embedding:
             ids = x.astype(np.intp)
         if ids.size and not 0 <= ids.min() <= ids.max() < self.vocabulary:
             raise IndexError(f"has {ids.min()} to {ids.max()}, but the embedding is for 0 to {self.vocabulary - 1}")
-        used = None if context.mask is None else context.mask.reshape(ids.shape)
+        used = context.mask
 
         def backward(dy: Array, grads: Params) -> Array:
             """dW[i] is the sum of dy over all places where x is i; and x, of integers, has no gradient."""

@@ -70,7 +70,7 @@ class Gru(Recurrent):
             d = np.empty((time, rows, 4 * units), x.dtype)
             dh = np.zeros((rows, units), x.dtype)
             slopes, a, b = np.empty((2, rows, units), x.dtype), *np.empty((2, rows, units), x.dtype)
-            back = params["recurrent_weight"].T
+            back = np.ascontiguousarray(params["recurrent_weight"].T)  # as a view it would be turned at each place
             for t in reversed(range(time)):
                 if (given := t - time + len(dy)) >= 0:
                     dh += dy[given]

@@ -68,7 +68,9 @@ class Context:
     draw: Draw | None = None
     """Set while training. Without it the network predicts: nothing is dropped, and statistics are those kept."""
     mask: Array | None = None
-    """For sequences of different lengths, (rows, time) of truth values: False where a row is padded."""
+    """For sequences of different lengths, (rows, time) of truth values: False where a row is padded. It is that of what
+    enters, and whoever runs a layer finds here afterwards that of what came out: a layer that makes other places of
+    those it was given, or none, says so."""
     path: tuple[int, ...] = ()
     """Where the layer is in the network, so that each draws numbers of its own."""
     penalties: list[float] = field(default_factory=list)
@@ -79,6 +81,18 @@ class Context:
     """(rows,): how much each row counts in what is added to the loss; without them, every row counts 1."""
     observe: Observer | None = None
     """Who looks at what comes out of the layers, if anyone does."""
+
+    def given(self, x: Array) -> Array | None:
+        """Where x (rows, time, ...) is not padded. None if nothing is, or x is (rows, features), without places."""
+        return self.mask if x.ndim > 2 else None
+
+    def counts(self, x: Array) -> Array | None:
+        """How much each row of x counts, (rows,); or each of its places, (rows, time), where some are padded and count
+        0. None if every row counts 1."""
+        given = self.given(x)
+        if given is None:
+            return self.weights
+        return given.astype(x.dtype) if self.weights is None else given * self.weights[:, np.newaxis]
 
     def inside(self, index: int, *, input_gradient: bool = True) -> "Context":
         """The context of a layer within this one."""
@@ -127,6 +141,13 @@ class CanSaturate(Protocol):
 
     def flat(self, y: Array) -> Array:
         """Where outputs have less than 5 % of the curve's greatest slope."""
+
+
+def blanked(x: Array, mask: Array | None) -> Array:
+    """x (rows, time, ...) with zeros at padded places; x itself if there are none."""
+    if mask is None:
+        return x
+    return np.where(mask.reshape(*mask.shape, *[1] * (x.ndim - 2)), x, np.zeros((), x.dtype))
 
 
 def collector(grads: Params, key: str) -> Collector:

@@ -39,16 +39,16 @@ class Lstm(Recurrent):
         both, h = joined(x, units)
         bias = np.concatenate([params["forget_bias"], params["bias"]])
         stacked = np.concatenate([params["weight"], params["recurrent_weight"], bias[np.newaxis]])
+        of_gates = np.ascontiguousarray(stacked.reshape(-1, 4, units).swapaxes(0, 1))
         gates = np.empty((time, 4, rows, units), x.dtype)
         c = np.zeros((time + 1, rows, units), x.dtype)
         bent = np.empty((time, rows, units), x.dtype)  # tanh(c)
-        z, entering = np.empty((rows, 4 * units), x.dtype), np.empty((rows, units), x.dtype)
-        blocks = z.reshape(rows, 4, units).swapaxes(0, 1)
+        entering = np.empty((rows, units), x.dtype)
         for t in range(time):
-            np.matmul(both[t], stacked, out=z)
-            sigmoid(blocks[:3], out=gates[t, :3])
-            np.tanh(blocks[3], out=gates[t, 3])
+            np.matmul(both[t], of_gates, out=gates[t])
             f, i, o, g = gates[t]
+            sigmoid(gates[t, :3], out=gates[t, :3])
+            np.tanh(g, out=g)
             np.multiply(f, c[t], out=c[t + 1])
             np.multiply(i, g, out=entering)
             c[t + 1] += entering
@@ -68,7 +68,7 @@ class Lstm(Recurrent):
             dz = np.empty((time, rows, 4 * units), x.dtype)
             dh, dc = np.zeros((2, rows, units), x.dtype)
             slopes, a, b = np.empty((3, rows, units), x.dtype), *np.empty((2, rows, units), x.dtype)
-            back = params["recurrent_weight"].T
+            back = np.ascontiguousarray(params["recurrent_weight"].T)  # as a view it would be turned at each place
             for t in reversed(range(time)):
                 if (given := t - time + len(dy)) >= 0:
                     dh += dy[given]

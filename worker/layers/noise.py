@@ -74,6 +74,7 @@ class GaussianLatent:
         deviation = np.exp(v * 0.5)
         variance = deviation * deviation
         weight = self._weight(x, context)
+        context.mask = context.given(x)
         divergence = 0.5 * np.add.reduce(weight * (m * m + variance - 1 - v), axis=None, dtype=np.float64)
         context.penalties.append(float(divergence))
         # e exp(v / 2), which is what the noise comes to, and without noise nothing.
@@ -92,9 +93,10 @@ class GaussianLatent:
         return m + spread, backward
 
     def _weight(self, x: Array, context: Context) -> Array:
-        """How much the divergence of each row counts, in a shape that multiplies x."""
-        each = np.ones((), x.dtype) if context.weights is None else context.weights
-        return (self.kl_weight * each).reshape(-1, *[1] * (x.ndim - 1)).astype(x.dtype, copy=False)
+        """How much the divergence of each row counts, or of each of its places, in a shape that multiplies x."""
+        counts = context.counts(x)
+        each = np.ones(1, x.dtype) if counts is None else counts
+        return (self.kl_weight * each).reshape(*each.shape, *[1] * (x.ndim - each.ndim)).astype(x.dtype, copy=False)
 
 
 def _noise(shape: Shape, like: Array, context: Context) -> Array:

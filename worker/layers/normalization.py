@@ -15,7 +15,7 @@ import numpy as np
 from worker.arrays import Array, Shape
 from worker.errors import InvalidValue
 from worker.initializers import Initializer
-from worker.layers.layer import Backward, Context, Parameter, Params
+from worker.layers.layer import Backward, Context, Parameter, Params, blanked
 
 LEAST_EPSILON, LARGEST_EPSILON = 1e-12, 1.0
 
@@ -27,7 +27,7 @@ class BatchNorm:
     x and y are (rows, ..., features), scale, shift and what is kept (features,). In prediction mean and variance are
     those kept: after every step kept = momentum kept + (1 - momentum) of that step, where the step's is the mean of its
     shards' weighted by their rows. The variance that is kept is the one without bias, as in algorithm 2; a shard
-    with one number a feature says nothing of it.
+    with one number a feature says nothing of it. Padded places take no part, and become 0.
     """
 
     momentum: float = 0.9
@@ -51,36 +51,38 @@ class BatchNorm:
 
     def forward(self, params: Params, x: Array, context: Context) -> tuple[Array, Backward]:
         if context.draw is None:
-            return self._predict(params, x)
-        rows, flat = len(x), _flat(x)
+            return self._predict(params, x, context.given(x))
+        rows, mask = len(x), context.given(x)
+        flat = _taken(x, mask)
         count = len(flat)
         normal = standardize(flat, over_rows, self.epsilon)
 
         def backward(dy: Array, grads: Params) -> Array:
-            learned = rows * (1 - self.momentum)
+            learned = rows * (1 - self.momentum) if count else 0.0
             np.multiply(normal.mean - params["mean"], learned, out=grads["mean"])
             if count > 1:
                 unbiased = normal.variance * (count / (count - 1))
                 np.multiply(unbiased - params["variance"], learned, out=grads["variance"])
             else:
                 grads["variance"][...] = 0
-            return normal.backward(_back_through_scale(_flat(dy), normal.n, params, grads)).reshape(x.shape)
+            dx = normal.backward(_back_through_scale(_taken(dy, mask), normal.n, params, grads))
+            return _put(dx, x.shape, mask)
 
-        return _scaled_and_shifted(normal.n, params).reshape(x.shape), backward
+        return _put(_scaled_and_shifted(normal.n, params), x.shape, mask), backward
 
-    def _predict(self, params: Params, x: Array) -> tuple[Array, Backward]:
+    def _predict(self, params: Params, x: Array, mask: Array | None) -> tuple[Array, Backward]:
         """With what is kept, y is a straight line in x for every feature."""
         size = 1 / np.sqrt(params["variance"] + self.epsilon)
-        n = _flat(x) - params["mean"]
+        n = _taken(x, mask) - params["mean"]
         n *= size
 
         def backward(dy: Array, grads: Params) -> Array:
             grads["mean"][...] = grads["variance"][...] = 0
-            dx = _back_through_scale(_flat(dy), n, params, grads)
+            dx = _back_through_scale(_taken(dy, mask), n, params, grads)
             dx *= size
-            return dx.reshape(x.shape)
+            return _put(dx, x.shape, mask)
 
-        return _scaled_and_shifted(n, params).reshape(x.shape), backward
+        return _put(_scaled_and_shifted(n, params), x.shape, mask), backward
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ class GroupNorm:
     """n over all places of a row and the channels of a group, for each row and group (Wu and He 2018, eq. 7).
 
     x and y are (rows, ..., channels), scale and shift (channels,). Neighbouring channels form a group. As many groups
-    as channels make it instance normalisation (Ulyanov et al. 2016).
+    as channels make it instance normalisation (Ulyanov et al. 2016). Padded places take no part, and become 0.
     """
 
     groups: int
@@ -133,10 +135,15 @@ class GroupNorm:
     def parameters(self, input_shape: Shape) -> Mapping[str, Parameter]:
         return _scale_and_shift(input_shape[-1:])
 
-    def forward(self, params: Params, x: Array, context: Context) -> tuple[Array, Backward]:  # noqa: ARG002
+    def forward(self, params: Params, x: Array, context: Context) -> tuple[Array, Backward]:
         rows, *places, channels = x.shape
         shape = (rows, math.prod(places), channels)
-        return _normalized(params, x, x.reshape(shape), functools.partial(over_groups, self.groups), self.epsilon)
+        mask = context.given(x)
+        mean = functools.partial(over_groups, self.groups, _shares_of(mask, shape[1], x))
+        y, back = _normalized(params, x, x.reshape(shape), mean, self.epsilon)
+        if mask is None:
+            return y, back
+        return blanked(y, mask), lambda dy, grads: blanked(back(blanked(dy, mask), grads), mask)
 
 
 Mean: TypeAlias = Callable[[Array], Array]
@@ -157,11 +164,14 @@ def over_features(values: Array) -> Array:
     return mean[:, np.newaxis]
 
 
-def over_groups(groups: int, values: Array) -> Array:
-    """The mean of (rows, places, channels) over places and each group of channels, (rows, 1, channels)."""
+def over_groups(groups: int, shares: Array, values: Array) -> Array:
+    """The mean of (rows, places, channels) over places and each group of channels, (rows, 1, channels).
+
+    Each place counts for its share, (1 or rows, 1, places).
+    """
     rows, places, channels = values.shape
     size = channels // groups
-    of_channels = values[:, 0] if places == 1 else _shares(places, values) @ values
+    of_channels = values[:, 0] if places == 1 else np.matmul(shares, values)[:, 0]
     of_channels = of_channels.reshape(rows, groups, size)
     of_groups = of_channels @ _shares(size, values)
     return np.broadcast_to(of_groups[..., np.newaxis], of_channels.shape).reshape(rows, 1, channels)
@@ -169,6 +179,15 @@ def over_groups(groups: int, values: Array) -> Array:
 
 def _shares(count: int, like: Array) -> Array:
     return np.full(count, 1 / max(count, 1), like.dtype)
+
+
+def _shares_of(mask: Array | None, places: int, like: Array) -> Array:
+    """What each place counts in a row's mean, (1 or rows, 1, places), where some are padded (rows, time)."""
+    if mask is None:
+        return _shares(places, like)[np.newaxis, np.newaxis]
+    given = np.repeat(mask, places // mask.shape[1], axis=1)[:, np.newaxis]
+    shares: Array = given / np.maximum(given.sum(axis=2, keepdims=True), 1).astype(like.dtype)
+    return shares
 
 
 class Standardized(NamedTuple):
@@ -220,6 +239,20 @@ def _normalized(params: Params, x: Array, shaped: Array, m: Mean, epsilon: float
 def _flat(x: Array) -> Array:
     """(rows, ..., features) as (n, features)."""
     return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+
+
+def _taken(x: Array, mask: Array | None) -> Array:
+    """What of x (rows, [time,] ..., features) is not padded, as (n, features)."""
+    return _flat(x if mask is None else x[mask])
+
+
+def _put(flat: Array, shape: Shape, mask: Array | None) -> Array:
+    """Back where it was taken from, with zeros where it is padded."""
+    if mask is None:
+        return flat.reshape(shape)
+    x = np.zeros(shape, flat.dtype)
+    x[mask] = flat.reshape(np.count_nonzero(mask), *shape[2:])
+    return x
 
 
 def _scale_and_shift(shape: Shape) -> dict[str, Parameter]:

@@ -21,14 +21,9 @@ class Run(Protocol):
     ) -> tuple[Array, Backward]: ...
 
 
-def mask_of(x: Array, context: Context) -> Array | None:
-    """Where x (rows, time, features) is not padded. None if nothing is, or x has other places than the mask is of."""
-    return context.mask if context.mask is not None and context.mask.shape == x.shape[:2] else None
-
-
 def in_pieces(run: Run, params: Params, x: Array, context: Context, rows: int) -> tuple[Array, Backward]:
     """Runs over `rows` rows at a time, at least 1."""
-    mask = mask_of(x, context)
+    mask = context.given(x)
     pieces = [slice(start, start + rows) for start in range(0, max(len(x), 1), rows)]
 
     def go(piece: slice, *, input_gradient: bool) -> tuple[Array, Backward]:

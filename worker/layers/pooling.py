@@ -11,8 +11,8 @@ import numpy as np
 from worker.arrays import Array, Shape
 from worker.errors import InvalidValue
 from worker.layers.along import Pooled, maxima, means
-from worker.layers.layer import Backward, Context, Parameter, Params
-from worker.layers.windows import Padding, Steps, Windows, as_image, check_places, check_size, images, steps
+from worker.layers.layer import Backward, Context, Parameter, Params, blanked
+from worker.layers.windows import Padding, Steps, Windows, as_image, check_places, check_size, images, steps, within
 
 
 class Pooling(Enum):
@@ -27,7 +27,8 @@ class Pool:
     """y[p] = the maximum, or the mean, of x over a window, channel by channel.
 
     x is (rows, *places, channels) and y (rows, *windows, channels). What padding adds takes no part: a mean is over the
-    numbers that are there. Of several numbers that are the largest, one gets the gradient.
+    numbers that are there. Of several numbers that are the largest, one gets the gradient. Padded places of sequences
+    are no part of a window either, and a window that a sequence would not have without them is padded itself: 0.
     """
 
     kind: ClassVar[str]
@@ -57,12 +58,26 @@ class Pool:
 
     def forward(self, params: Params, x: Array, context: Context) -> tuple[Array, Backward]:  # noqa: ARG002
         windows = self.windows(x.shape[1:])
-        y, back = (maxima if self.function is Pooling.MAX else means)(images(x), windows)
+        pool, mask = (maxima if self.function is Pooling.MAX else means), context.given(x)
+        y, back = pool(images(x), windows) if mask is None else self._given(images(x), mask, windows)
+        context.mask = None if mask is None else within(mask, windows.ends)
 
         def backward(dy: Array, _grads: Params) -> Array:
             return back(dy.reshape(y.shape)).reshape(x.shape)
 
         return y.reshape(len(x), *windows.output[: self.axes], x.shape[-1]), backward
+
+    def _given(self, x: Array, mask: Array, windows: Windows) -> Pooled:
+        """Of images (rows, time, width, channels) with padded places (rows, time)."""
+        left = within(mask, windows.ends)[:, :, np.newaxis, np.newaxis]
+        if self.function is Pooling.MAX:
+            y, back = maxima(np.where(mask[:, :, np.newaxis, np.newaxis], x, np.finfo(x.dtype).min), windows)
+            scale = left.astype(x.dtype)
+        else:
+            y, back = means(blanked(x, mask), windows)
+            share, _ = means(blanked(np.ones((*x.shape[:3], 1), x.dtype), mask), windows)
+            scale = np.divide(left, share, out=np.zeros_like(share), where=left)
+        return y * scale, lambda dy: blanked(back(dy * scale), mask)
 
     def _steps(self) -> Steps:
         moves = self.stride or self.pool_size
@@ -109,9 +124,8 @@ class GlobalPool:
 
     def forward(self, params: Params, x: Array, context: Context) -> tuple[Array, Backward]:  # noqa: ARG002
         flat = x.reshape(len(x), math.prod(x.shape[1:-1]), x.shape[-1])
-        seen = context.mask if x.ndim == 3 and context.mask is not None else None
-        if seen is not None and seen.shape[1] != x.shape[1]:
-            seen = None
+        mask, context.mask = context.given(x), None
+        seen = None if mask is None else np.repeat(mask, flat.shape[1] // mask.shape[1], axis=1)
         y, back = (_global_maximum if self.function is Pooling.MAX else _global_mean)(flat, seen)
         return y, lambda dy, _grads: back(dy).reshape(x.shape)
 

@@ -62,7 +62,7 @@ class Quantum:
         return {"angles": Parameter((self.depth, self.qubits, 2), Initializer.GLOROT_UNIFORM)}
 
     def forward(self, params: Params, x: Array, context: Context) -> tuple[Array, Backward]:
-        angles = params["angles"]
+        angles, context.mask = params["angles"], None
         y = np.empty_like(x)
         for part in self._parts(len(x), circuits=1):
             y[part] = _expectations(x[part].T, angles[..., np.newaxis]).T

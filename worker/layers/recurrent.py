@@ -15,7 +15,7 @@ from worker.arrays import Array, Rows, Shape
 from worker.errors import InvalidValue
 from worker.initializers import Initializer
 from worker.layers.layer import Backward, Context, Parameter, Params
-from worker.layers.pieces import in_pieces, mask_of
+from worker.layers.pieces import in_pieces
 from worker.layers.stack import part
 
 LARGEST = 2_048
@@ -75,8 +75,12 @@ class Recurrent(ABC):
     def forward(self, params: Params, x: Array, context: Context) -> tuple[Array, Backward]:
         rows, time, _ = x.shape
         if context.draw is not None and rows * time * self.units <= MOST_KEPT:
-            return self._keeping(params, x, mask_of(x, context), input_gradient=context.input_gradient)
-        return in_pieces(self._keeping, params, x, context, max(1, AT_ONCE // (time * self.units)))
+            read = self._keeping(params, x, context.given(x), input_gradient=context.input_gradient)
+        else:
+            read = in_pieces(self._keeping, params, x, context, max(1, AT_ONCE // (time * self.units)))
+        if not self.return_sequences:
+            context.mask = None
+        return read
 
     def _keeping(self, params: Params, x: Array, mask: Array | None, *, input_gradient: bool) -> tuple[Array, Backward]:
         """y, and a backward over all that was computed on the way."""
@@ -162,9 +166,8 @@ def joined(x: Array, units: int) -> tuple[Array, Array]:
 
 
 def sigmoid(x: Array, out: Array) -> None:
-    """1 / (1 + exp(-x)) into `out`. Where exp is beyond range the quotient is the 0 that it should be."""
-    np.negative(x, out=out)
-    with np.errstate(over="ignore"):
-        np.exp(out, out=out)
-    out += 1
-    np.divide(1, out, out=out)
+    """1 / (1 + exp(-x)) = (1 + tanh(x / 2)) / 2 into `out`, which may be x. NumPy's tanh takes half the time of exp."""
+    np.multiply(x, 0.5, out=out)
+    np.tanh(out, out=out)
+    out *= 0.5
+    out += 0.5

@@ -23,12 +23,16 @@ class Flatten:
         return {}
 
     def forward(self, params: Params, x: Array, context: Context) -> tuple[Array, Backward]:  # noqa: ARG002
+        context.mask = None
         return x.reshape(len(x), math.prod(x.shape[1:])), lambda dy, _grads: dy.reshape(x.shape)
 
 
 @dataclass(frozen=True)
 class Reshape:
-    """Rows of another shape with the same numbers in the same order, the last axis running fastest."""
+    """Rows of another shape with the same numbers in the same order, the last axis running fastest.
+
+    Sequences stay such, with padded places where they were, if the first of at least two sizes is as before.
+    """
 
     shape: Shape = ()
     """One of them may be -1: as many as are left."""
@@ -53,4 +57,6 @@ class Reshape:
 
     def forward(self, params: Params, x: Array, context: Context) -> tuple[Array, Backward]:  # noqa: ARG002
         shape = self.output_shape(x.shape[1:])
+        if len(shape) == 1 or shape[0] != x.shape[1]:
+            context.mask = None
         return x.reshape(len(x), *shape), lambda dy, _grads: dy.reshape(x.shape)

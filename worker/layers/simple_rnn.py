@@ -50,7 +50,7 @@ class SimpleRnn(Recurrent):
             """With dz = dh f'(z): dh_{t-1} = dz U^T, and the gradients are sums over time of [x_t, h_{t-1}, 1]^T dz."""
             dz = np.empty((time, rows, self.units), x.dtype)
             dh = np.zeros((rows, self.units), x.dtype)
-            back = params["recurrent_weight"].T
+            back = np.ascontiguousarray(params["recurrent_weight"].T)  # as a view it would be turned at each place
             for t in reversed(range(time)):
                 if (given := t - time + len(dy)) >= 0:
                     dh += dy[given]

@@ -35,6 +35,7 @@ def run(
     for index, (layer, own) in enumerate(zip(layers, params, strict=True)):
         inside = context.inside(index, input_gradient=context.input_gradient or index > 0)
         x, backward = layer.forward(own, x, inside)
+        context.mask = inside.mask
         if inside.observe is not None:
             inside.observe(inside.path, x, inside.mask)
         backwards.append(backward)
@@ -138,8 +139,10 @@ class Residual:
         )
 
     def forward(self, params: Params, x: Array, context: Context) -> tuple[Array, Backward]:
-        y, back = Stack(self.layers).forward(part(params, "layers"), x, context.inside(0))
-        skip, back_skip = Stack(self.projection).forward(part(params, "projection"), x, context.inside(1))
+        around, along = context.inside(0), context.inside(1)
+        y, back = Stack(self.layers).forward(part(params, "layers"), x, around)
+        skip, back_skip = Stack(self.projection).forward(part(params, "projection"), x, along)
+        context.mask = _joint(around, along)
 
         def backward(dy: Array, grads: Params) -> Array:
             return back(dy, part(grads, "layers")) + back_skip(dy, part(grads, "projection"))
@@ -189,13 +192,15 @@ class Concatenate:
 
     def forward(self, params: Params, x: Array, context: Context) -> tuple[Array, Backward]:
         count = len(self.branches)
+        insides = [context.inside(index) for index in range(count)]
         outputs, backwards = zip(
             *(
-                branch.forward(own, x, context.inside(index))
-                for index, (branch, own) in enumerate(zip(self.branches, parts(params, count), strict=True))
+                branch.forward(own, x, inside)
+                for branch, own, inside in zip(self.branches, parts(params, count), insides, strict=True)
             ),
             strict=True,
         )
+        context.mask = _joint(*insides) if outputs[0].ndim > 2 else None
         ends = np.cumsum([y.shape[-1] for y in outputs])[:-1]
 
         def backward(dy: Array, grads: Params) -> Array:
@@ -208,6 +213,12 @@ class Concatenate:
     def stacks(self) -> Sequence[tuple[str, str, Stack]]:
         """What is inside, as a residual block says it."""
         return [(str(index), f"branches.{index}.layers", branch) for index, branch in enumerate(self.branches)]
+
+
+def _joint(*ways: Context) -> Array | None:
+    """The mask of what comes of several ways together: where it is padded on one of them."""
+    masks = [way.mask for way in ways if way.mask is not None]
+    return functools.reduce(np.logical_and, masks) if masks else None
 
 
 def part(params: Params, name: str) -> Params:

@@ -9,11 +9,16 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
+import numpy as np
+
 from worker.arrays import Array, Shape
 from worker.errors import InvalidValue
 
 Pair: TypeAlias = tuple[int, int]
 """Along height (or time) and along width."""
+
+Ends: TypeAlias = tuple[Array, Array]
+"""The numbers of two places in time for each window."""
 
 LARGEST_KERNEL = 1024
 LARGEST_IMAGE = 50_000_000
@@ -63,6 +68,23 @@ class Windows:
         """Where the image is in padded images (rows, height, width)."""
         (top, left), (height, width) = self.before, self.image
         return slice(None), slice(top, top + height), slice(left, left + width)
+
+    @property
+    def ends(self) -> Ends:
+        """The first and the last place in time of each window, less the margin: a sequence has the windows between its
+        own two ends, and if more is appended to it, those that are not wholly within it are no windows of its.
+        """
+        first = np.arange(self.output[0]) * self.stride[0]
+        return _in_order(first, first + self.extent[0] - 1 - self.before[0] - self.after[0])
+
+    @property
+    def sources(self) -> Ends:
+        """The same of a transposed layer: for each place that it makes, the first and the last of the places that it
+        makes them of.
+        """
+        size, count, stride = self.image[0], self.output[0], self.stride[0]
+        made = np.arange(size)
+        return _in_order(np.minimum(made // stride, count - 1), count - 1 - (size - 1 - made) // stride)
 
     def turned(self) -> "Windows":
         """Those that lead back from the outputs to the image, for a stride of 1."""
@@ -197,6 +219,19 @@ def as_image(input_shape: Shape) -> Pair:
 def images(x: Array) -> Array:
     """x as (rows, height, width, channels)."""
     return x.reshape(len(x), *as_image(x.shape[1:]), x.shape[-1])
+
+
+def within(mask: Array, ends: Ends) -> Array:
+    """Where both ends are not padded: (rows, windows), of a mask (rows, time)."""
+    first, last = ends
+    found: Array = mask[:, first] & mask[:, last]
+    return found
+
+
+def _in_order(first: Array, last: Array) -> Ends:
+    """Only the last end where, for the margin, it comes before the first."""
+    last = np.maximum(last, 0)
+    return np.minimum(first, last), last
 
 
 def _each(field: str, values: Shape, axes: int, least: int) -> Pair:

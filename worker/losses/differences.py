@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from worker.arrays import Array, Shape
+from worker.arrays import Array, Shape, by_row
 from worker.errors import InvalidValue, TargetMismatch
 from worker.losses.loss import Judged, TargetColumn
 from worker.scores import NONE, Scores, number_scores
@@ -100,6 +100,11 @@ def mean_of_elements(values: Array, slopes: Array, weights: Array | None, factor
     rows = len(values)
     elements = math.prod(values.shape[1:])
     slopes *= factor / elements
+    if weights is not None and weights.ndim == 2:
+        weights, share = by_row(weights)
+        share = share.reshape(*share.shape, *[1] * (values.ndim - 2))
+        values = values * share
+        slopes *= share
     if weights is None:
         return Judged(float(values.sum(dtype=np.float64)) / elements, slopes, rows)
     slopes *= weights.reshape(-1, *[1] * (slopes.ndim - 1))

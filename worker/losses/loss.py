@@ -50,4 +50,7 @@ class Loss(Protocol):
         """
 
     def __call__(self, outputs: Array, targets: Array, weights: Array | None = None) -> Judged:
-        """Judges outputs (rows, ...) by targets (rows, ...), each row counting as `weights` (rows,) say, or else 1."""
+        """Judges outputs (rows, ...) by targets (rows, ...), each row counting as `weights` (rows,) say, or else 1.
+
+        Of padded sequences they are (rows, time), and 0 where a place is no part of its row.
+        """

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from worker.arrays import Array
+from worker.arrays import Array, of_elements
 from worker.scores.classes import mean_f1
 from worker.scores.score import ratio
 
@@ -25,8 +25,8 @@ class BinaryAccuracy:
         hits = guesses == answers
         if weights is None:
             return np.array([np.count_nonzero(hits), hits.size], np.float64)
-        of_row = hits.sum(axis=1)
-        return np.array([weights @ of_row, hits.shape[1] * weights.sum(dtype=np.float64)], np.float64)
+        each = of_elements(weights, hits.shape[1])
+        return np.array([each[hits].sum(dtype=np.float64), each.sum(dtype=np.float64)])
 
     def value(self, total: Array) -> float | None:
         return ratio(total[0], total[1])
@@ -47,8 +47,8 @@ class BinaryF1:
 
     def sums(self, outputs: Array, targets: Array, weights: Array | None) -> Array:
         guesses, answers = _decided(outputs, targets)
-        each = np.ones(len(guesses)) if weights is None else weights.astype(np.float64)
-        return np.concatenate([each @ yes for yes in (guesses & answers, answers, guesses)])
+        each = np.ones(1) if weights is None else of_elements(weights, self.outputs).astype(np.float64)
+        return np.concatenate([(each * yes).sum(axis=0) for yes in (guesses & answers, answers, guesses)])
 
     def value(self, total: Array) -> float | None:
         return mean_f1(*total.reshape(3, self.outputs))
@@ -62,7 +62,7 @@ class BinaryConfusion:
 
     def sums(self, outputs: Array, targets: Array, weights: Array | None) -> Array:
         guesses, answers = _decided(outputs, targets)
-        return np.bincount((2 * answers + guesses)[:, 0], weights, 4).astype(np.float64, copy=False)
+        return np.bincount((2 * answers + guesses)[:, 0], _of_rows(weights), 4).astype(np.float64, copy=False)
 
     def value(self, total: Array) -> float | None:  # noqa: ARG002
         return None
@@ -86,8 +86,8 @@ class Auc:
 
     def sums(self, outputs: Array, targets: Array, weights: Array | None) -> Array:
         margin = outputs[:, 1] - outputs[:, 0] if outputs.shape[1] == 2 else outputs[:, 0]
-        number = bin_of(margin) + (targets.reshape(-1) > 0.5) * (self.size // 2)
-        return np.bincount(number, weights, self.size).astype(np.float64, copy=False)
+        number = bin_of(margin.reshape(-1)) + (targets.reshape(-1) > 0.5) * (self.size // 2)
+        return np.bincount(number, _of_rows(weights), self.size).astype(np.float64, copy=False)
 
     def value(self, total: Array) -> float | None:
         no, yes = total.reshape(2, -1)
@@ -101,6 +101,11 @@ def bin_of(x: Array) -> Array:
     size = np.clip(bits & 0x7FFF, LEAST, MOST) - LEAST
     bins: Array = (MOST - LEAST) + np.where(bits < 0, -size, size)
     return bins
+
+
+def _of_rows(weights: Array | None) -> Array | None:
+    """Weights as (rows,), of rows with one output: sequences of them have one place."""
+    return None if weights is None else weights.reshape(-1)
 
 
 def _decided(outputs: Array, targets: Array) -> tuple[Array, Array]:

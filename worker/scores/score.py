@@ -22,7 +22,10 @@ class Score(Protocol):
         """How many numbers its sums are."""
 
     def sums(self, outputs: Array, targets: Array, weights: Array | None) -> Array:
-        """What is summed over rows, (size,) in float64: of outputs (rows, ...) and targets (rows, ...)."""
+        """What is summed over rows, (size,) in float64: of outputs (rows, ...) and targets (rows, ...).
+
+        Weights are as for losses: (rows,), or of padded sequences (rows, time).
+        """
 
     def value(self, total: Array) -> float | None:
         """The score, from the sums of all rows; None where there is none, as without rows, or if it is no number."""

@@ -3,6 +3,7 @@
 import numpy as np
 
 from service.models.onnx.graph import Attribute, Graph, Place
+from worker.layers import Flatten
 
 
 def same(_graph: Graph, _place: Place, x: str) -> str:
@@ -58,6 +59,7 @@ def softmax(graph: Graph, _place: Place, x: str) -> str:
 
 def means(graph: Graph, place: Place, x: str) -> str:
     """The means, which are the first half of the last axis: what a latent code is without noise."""
+    graph.mask = graph.mask_of(place)
     first, n, last = graph.integers(0), graph.integers(place.output_shape[-1]), graph.integers(-1)
     return graph.node("Slice", x, first, n, last)
 
@@ -65,6 +67,8 @@ def means(graph: Graph, place: Place, x: str) -> str:
 def reshaped(graph: Graph, place: Place, x: str) -> str:
     """The same numbers in the layer's shape."""
     shape = place.output_shape
+    if len(shape) == 1 or shape[0] != place.input_shape[0] or isinstance(place.layer, Flatten):
+        graph.mask = ""
     return x if shape == place.input_shape else graph.reshape(x, *shape)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from service.errors import FailedPrecondition
 from service.models.onnx.exporters import emit_all
-from service.models.onnx.graph import Graph, Mask
+from service.models.onnx.graph import Graph
 from worker.arrays import Array
 from worker.network import Network
 
@@ -46,15 +46,15 @@ def export(
     return _encoded(graph, network, (x, y, output), preparation)
 
 
-def _mask(graph: Graph, network: Network, x: str) -> Mask | None:
-    """Where a place in time has any number that is not the padding."""
+def _mask(graph: Graph, network: Network, x: str) -> str:
+    """Where a place in time has any number that is not the padding; "" for a network without padding."""
     if network.padding is None or not network.input_shape:
-        return None
+        return ""
     given = graph.node("Not", graph.node("Equal", x, graph.number(network.padding)))
     if inner := range(2, len(network.input_shape) + 1):
         any_of = graph.node("ReduceMax", graph.cast(given, np.float32), graph.integers(*inner), keepdims=0)
         given = graph.cast(any_of, np.bool_)
-    return Mask(given, network.input_shape[0])
+    return given
 
 
 def _encoded(graph: Graph, network: Network, names: tuple[str, str, str], preparation: str) -> bytes:

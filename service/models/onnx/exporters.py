@@ -3,6 +3,7 @@
 What is written is the prediction, so that what is for training alone leaves no trace.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
@@ -37,6 +38,7 @@ def emit_all(graph: Graph, layers: Sequence[Layer], params: Params, shape: Shape
 
 
 def _dense(graph: Graph, place: Place, x: str) -> str:
+    graph.mask = graph.mask_of(place)
     product = graph.node("MatMul", x, graph.parameter(place, "weight"))
     return graph.node("Add", product, graph.parameter(place, "bias"))
 
@@ -44,19 +46,33 @@ def _dense(graph: Graph, place: Place, x: str) -> str:
 def _residual(graph: Graph, place: Place, x: str) -> str:
     layer: Residual = place.layer
     ways = [
-        emit_all(graph, layers, part(place.params, name), place.input_shape, f"{place.name}.{name}", x)
+        (layers, part(place.params, name), f"{place.name}.{name}")
         for name, layers in (("layers", layer.layers), ("projection", layer.projection))
     ]
-    return graph.by_number("Add", *ways)
+    return graph.by_number("Add", *_ways(graph, place, ways, x))
 
 
 def _concatenate(graph: Graph, place: Place, x: str) -> str:
     branches = place.layer.branches
-    ends = [
-        emit_all(graph, branch.layers, own, place.input_shape, f"{place.name}.{index}", x)
+    ways = [
+        (branch.layers, own, f"{place.name}.{index}")
         for index, (branch, own) in enumerate(zip(branches, parts(place.params, len(branches)), strict=True))
     ]
+    ends = _ways(graph, place, ways, x)
+    if len(place.output_shape) == 1:
+        graph.mask = ""
     return graph.node("Concat", *ends, axis=-1)
+
+
+def _ways(graph: Graph, place: Place, ways: Sequence[tuple[Sequence[Layer], Params, str]], x: str) -> list[str]:
+    """Writes several ways from x on. What comes of them is padded where it is on one of them."""
+    before, masks, ends = graph.mask, set[str](), []
+    for layers, params, name in ways:
+        graph.mask = before
+        ends.append(emit_all(graph, layers, params, place.input_shape, name, x))
+        masks.add(graph.mask)
+    graph.mask = functools.reduce(lambda one, other: graph.node("And", one, other), sorted(masks - {""}) or [""])
+    return ends
 
 
 EXPORTERS: Mapping[type[Layer], Exporter] = MappingProxyType(

@@ -15,6 +15,7 @@ import numpy as np
 
 from worker.arrays import Array, Shape
 from worker.layers import Params
+from worker.layers.windows import Ends
 
 Attribute: TypeAlias = int | float | str | list[int] | list[float] | list[str]
 
@@ -54,22 +55,15 @@ class Place:
         return shape
 
 
-@dataclass(frozen=True)
-class Mask:
-    """Where rows are not padded: a value of truth values, (rows, time)."""
-
-    name: str
-    time: int
-
-
 @dataclass
 class Graph:
     """Operators one after the other. Every value has a name of its own; "" stands for an input that is left out."""
 
     nodes: list[Node] = field(default_factory=list)
     constants: dict[str, Array] = field(default_factory=dict)
-    mask: Mask | None = None
-    """Of the network's input, if it has padding."""
+    mask: str = ""
+    """Where what comes next is not padded, (rows, time) of truth values; "" if nothing is. A layer that makes other
+    places of those it was given, or none, says so here, as it does in its context when it runs."""
     _names: set[str] = field(default_factory=set)
     _turned: dict[str, tuple[str, Order]] = field(default_factory=dict)
     """Of what a transpose made, what it made it of."""
@@ -148,8 +142,25 @@ class Graph:
         return self.constant(place.params[key], f"{place.name}.{key}")
 
     def mask_of(self, place: Place) -> str:
-        """Where the sequences that reach a layer are not padded; "" if nothing is, or they have other places."""
-        return self.mask.name if self.mask is not None and place.input_shape[0] == self.mask.time else ""
+        """Where the sequences that reach a layer are not padded; "" if nothing is, or rows have no places there."""
+        return self.mask if len(place.input_shape) > 1 else ""
+
+    def blanked(self, place: Place, x: str) -> str:
+        """What reaches a layer, with zeros at padded places; x itself if there are none."""
+        mask = self.mask_of(place)
+        if not mask:
+            return x
+        return self.node("Where", self.at_places(mask, place.input_shape), x, self.number(0))
+
+    def at_places(self, mask: str, shape: Shape) -> str:
+        """A mask with as many axes as rows of a shape have."""
+        return self.node("Unsqueeze", mask, self.integers(*range(2, len(shape) + 1)))
+
+    def within(self, mask: str, ends: Ends) -> str:
+        """Where both ends of windows are not padded; "" for no mask."""
+        if not mask:
+            return ""
+        return self.node("And", *(self.node("Gather", mask, self.integers(*end), axis=1) for end in ends))
 
     def needed(self, output: str) -> tuple[list[Node], dict[str, Array]]:
         """The nodes and constants that a value comes from: all others can be left out."""

@@ -12,6 +12,7 @@ from worker.layers.quantum import evolved, signs
 
 def quantum(graph: Graph, place: Place, x: str) -> str:
     """y = (|U s|^2) Z, with s the product over qubits of (cos(x_q / 2), sin(x_q / 2))."""
+    graph.mask = ""
     qubits, angles = place.layer.qubits, place.params["angles"].astype(np.float64)
     states = _states(graph, qubits, x)
     unitary = evolved(np.eye(2**qubits, dtype=np.complex128), angles[..., np.newaxis])

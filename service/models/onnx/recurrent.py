@@ -72,6 +72,7 @@ def _recurrent(
     bias = graph.constant(np.stack(biases), f"{place.name}.bias")
     mask = graph.mask_of(place)
     gathered = _Gathered(graph, mask, place.input_shape[0]) if mask else None
+    graph.mask = mask if layer.return_sequences else ""
     states, last = graph.node_of(
         2,
         operator,

@@ -84,6 +84,7 @@ class FakeTraining(FakeChanges):
     jobs: dict[str, TrainingJob] = field(default_factory=dict)
     watched_after: list[int] = field(default_factory=list)
     created: list[training_messages.CreateTrainingJobRequest] = field(default_factory=list)
+    TrainOnline = training_service_pb2_grpc.TrainingServiceServicer.TrainOnline  # see fake_online.py
 
     def CreateTrainingJob(  # noqa: N802 - gRPC's name
         self, request: training_messages.CreateTrainingJobRequest, context: grpc.ServicerContext

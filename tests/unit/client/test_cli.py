@@ -270,7 +270,7 @@ def test_jobs_are_cancelled_and_deleted(service: FakeService, tmp_path: Path) ->
     assert run("jobs", "cancel", "j1", "j2", *server).stdout == "jobs/j1 CANCELLED\njobs/j2 CANCELLED\n"
     again = run("jobs", "cancel", "j1", *server)
     assert (again.exit_code, again.stderr) == (1, "chainrule: jobs/j1 has ended\n")
-    assert run("jobs", "delete", "j1", "j2", *server).exit_code == 0
+    assert lines(run("jobs", "delete", "j1", "j2", "--json", *server)) == [{"deleted": "j1"}, {"deleted": "j2"}]
     assert service.training.jobs == {}
     assert run("jobs", "show", "j1", *server).stderr == "chainrule: there is no jobs/j1\n"
 
@@ -282,7 +282,7 @@ def test_datasets_come_and_go(service: FakeService, tmp_path: Path) -> None:
     assert result.stdout == "datasets/cats: 3 rows of x float32[64], y int64\n"
     assert "cats" in run("datasets", "list", *server).stdout
     assert lines(run("datasets", "list", "--json", *server))[0]["name"] == "datasets/cats"
-    assert run("datasets", "delete", "cats", *server).exit_code == 0
+    assert run("datasets", "delete", "cats", *server).stderr == "cats deleted\n"
     assert service.datasets.files == {}
 
 

@@ -133,7 +133,7 @@ TOLD = {"STARTING", "RUNNING", "WAITING_FOR_WORKERS", "QUEUED"}
 
 @pytest.mark.parametrize(("state", "change"), list(product(STATES, CHANGES)), ids=str)
 def test_what_an_old_trainer_tells_does_not_wake_a_paused_job(state: str, change: State) -> None:
-    no_news = {"PAUSED": TOLD, "QUEUED": TOLD - {"STARTING"}}
+    no_news = {"PAUSED": {*TOLD, "PAUSED"}, "QUEUED": TOLD - {"STARTING"}}
     assert is_no_news(job_in(state), StateChanged(change)) == (change.kind in no_news.get(state, set()))
 
 

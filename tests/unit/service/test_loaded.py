@@ -87,7 +87,7 @@ def test_a_batch_of_any_size_is_its_rows(tmp_path: Path) -> None:
     rows = np.tile(ROWS, (400, 1))
     found = model.predict(rows, threading.Event())
     assert found.dtype == np.float32
-    expected, _, _ = NETWORK.forward(model.params, ROWS)
+    expected, *_ = NETWORK.forward(model.params, ROWS)
     np.testing.assert_allclose(found, np.tile(expected, (400, 1)), rtol=1e-5, atol=1e-6)
 
 

@@ -30,6 +30,7 @@ from service.jobs.jobs import Jobs
 from service.jobs.scheduler import Scheduler, Share
 from service.jobs.spec import JobSpec, Precision
 from service.models.registry import Models, parameters_sha256
+from service.training.arrivals import Arrivals, Feed
 from service.training.outbox import Posted
 from service.training.runner import MOST_RESTARTS, Runner
 from service.training.session import Halted, News, Order, Training
@@ -134,6 +135,7 @@ class ScriptedCluster:
 
     events: Sequence[Event]
     acknowledged: list[int] = field(default_factory=list)
+    feed: Feed = field(default_factory=Arrivals)
 
     def room(self) -> Room:
         return LocalCluster().room()

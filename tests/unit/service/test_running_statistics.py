@@ -78,7 +78,7 @@ def test_a_model_predicts_with_it() -> None:
     hidden = INPUTS @ first["weight"] + first["bias"]
     n = (hidden - norm["mean"]) / np.sqrt(norm["variance"] + 1e-5)
     expected = np.maximum(n * norm["scale"] + norm["shift"], 0) @ last["weight"] + last["bias"]
-    y, _, _ = NETWORK.forward(params, INPUTS)
+    y, *_ = NETWORK.forward(params, INPUTS)
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
     # One row alone gets what it gets among others: no statistics of a batch have a part in it.
     for row in range(3):

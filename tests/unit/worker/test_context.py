@@ -41,7 +41,7 @@ def test_nothing_is_dropped_while_predicting_and_the_mean_stays() -> None:
     network = Network((Dropout(0.25),), (40,))
     np.testing.assert_array_equal(dropped(network, None), X)
     many = Network((Dropout(0.25),), (100_000,))
-    y, _, _ = many.forward(many.initial(seed=0), np.ones((1, 100_000)), DRAW)
+    y, *_ = many.forward(many.initial(seed=0), np.ones((1, 100_000)), DRAW)
     assert set(np.unique(y)) == {0.0, 1 / 0.75}
     # Four standard errors of the share of 100,000 draws.
     assert np.mean(y == 0) == pytest.approx(0.25, abs=4 * np.sqrt(0.25 * 0.75 / 100_000))

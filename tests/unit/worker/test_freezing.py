@@ -83,8 +83,8 @@ def test_a_frozen_layer_computes_as_in_prediction_while_others_train() -> None:
     layers: tuple[Layer, ...] = (Dense(3), Dropout(0.5), Counting(), Dense(2))
     frozen = Network(layers, (3,), traits=(LEARNS, FROZEN, FROZEN, LEARNS))
     params = frozen.initial(0, np.float64)
-    trained, _, _ = frozen.forward(params, BATCH.inputs, DRAW)
-    predicted, _, _ = frozen.forward(params, BATCH.inputs)
+    trained, *_ = frozen.forward(params, BATCH.inputs, DRAW)
+    predicted, *_ = frozen.forward(params, BATCH.inputs)
     np.testing.assert_array_equal(trained, predicted)
     assert found(frozen, params)[-1] == 0
     learning = Network(layers, (3,))

@@ -112,7 +112,7 @@ def test_leaving_out_the_unused_input_gradient_changes_nothing(layer: Layer) -> 
     network = Network((layer, Dense(2)), (3,))
     params = network.initial(seed=7, dtype=np.float64)
     x, dy = inputs(network), np.ones((len(CLASSES), 2))
-    _, _, backward = network.forward(params, x)
+    _, _, backward, _ = network.forward(params, x)
     actual = np.full(network.size, np.nan)
     backward(dy, actual)
 

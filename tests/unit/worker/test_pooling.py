@@ -79,15 +79,6 @@ def test_padded_places_take_no_part_in_a_global_pool(function: Pooling) -> None:
     np.testing.assert_array_equal(dx[2], 0)
 
 
-@both
-def test_a_mask_of_another_length_means_another_time(function: Pooling) -> None:
-    """After a strided convolution the mask of the inputs says nothing of the places that are left."""
-    x = np.random.default_rng(3).standard_normal((2, 4, 3))
-    y, _ = GlobalPool(function).forward({}, x, Context(mask=np.zeros((2, 8), bool)))
-    expected, _ = GlobalPool(function).forward({}, x, Context())
-    np.testing.assert_array_equal(y, expected)
-
-
 @settings(deadline=None, max_examples=4)
 @pytest.mark.parametrize(("layer", "shape"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
 @given(cuts=st.lists(st.integers(0, 23), max_size=4).map(sorted))

@@ -151,16 +151,6 @@ def test_padded_places_repeat_the_state_before_them(cell: type[Lstm]) -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS.values())
-def test_a_mask_of_other_places_is_none(cell: type[Lstm]) -> None:
-    """After a layer that changes how many places there are, nobody knows which are padded."""
-    layer = cell(3)
-    params, x, _ = drawn(layer, 2)
-    expected, _ = layer.forward(params, x, Context())
-    y, _ = layer.forward(params, x, Context(mask=np.zeros((2, TIME + 1), np.bool_)))
-    np.testing.assert_array_equal(y, expected)
-
-
-@pytest.mark.parametrize("cell", CELLS.values())
 def test_reverse_reads_what_is_turned_round(cell: type[Lstm]) -> None:
     params, x, _ = drawn(cell(3), 2)
     expected, _ = cell(3, return_sequences=True).forward(params, x[:, ::-1], Context())
@@ -275,17 +265,21 @@ def test_a_network_leaves_padding_out() -> None:
 
 
 def test_an_lstm_learns_to_remember() -> None:
-    """Whether the first of ten numbers was above zero, when all were seen."""
+    """Whether the first of ten numbers was above zero, when all were seen.
+
+    Steps are bounded and become smaller, without which the last bits of a sum decide how well the last of them does.
+    """
     network = Network((Lstm(8), Dense(2)), (10, 1))
     rng = np.random.default_rng(5)
     x = rng.standard_normal((64, 10, 1)).astype(np.float32)
     classes = (x[:, 0, 0] > 0).astype(int)
     params = network.initial(1)
     velocity = np.zeros_like(params)
-    for _ in range(120):
+    for step in range(200):
         found = gradient(network, SoftmaxCrossEntropy(), params, Batch(x, classes))
-        velocity = 0.9 * velocity + found.vector / np.float32(len(x))
-        params -= np.float32(0.3) * velocity
+        mean = found.vector / np.float32(len(x))
+        velocity = 0.9 * velocity + mean / np.float32(max(1.0, float(np.linalg.norm(mean)) / 0.2))
+        params -= np.float32(0.3 * (1 - step / 200)) * velocity
     assert values(ACCURACY, found.sums.scores)["accuracy"] > 0.95
 
 

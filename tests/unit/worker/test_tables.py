@@ -13,7 +13,7 @@ from worker.arrays import Array, Rows
 from worker.blocks import Block, merge
 from worker.errors import InvalidValue
 from worker.gradient import Batch, Gradient, Sums, gradient, tree_sum
-from worker.layers import Concatenate, Dense, Embedding, Layer, Residual, Stack
+from worker.layers import Concatenate, Dense, Embedding, Flatten, Layer, Residual, Stack
 from worker.losses import MeanSquaredError, SoftmaxCrossEntropy
 from worker.network import Network
 from worker.tables import TableGradient, TableRoom, gathered, spread, summed
@@ -151,12 +151,12 @@ def test_it_is_the_product_with_one_hot_vectors() -> None:
 
 
 def test_padded_places_teach_nothing() -> None:
-    """They are looked up, but what the loss says of them doesn't reach the table."""
-    padded = Network((Embedding(VOCABULARY, SIZE),), (TIME,), padding=0.0)
-    plain = Network((Embedding(VOCABULARY, SIZE),), (TIME,))
+    """They are looked up, but what comes of them doesn't reach the table, even where it counts in the loss."""
+    layers = (Embedding(VOCABULARY, SIZE), Flatten())
+    padded, plain = Network(layers, (TIME,), padding=0.0), Network(layers, (TIME,))
     params = padded.initial(seed=1)
     x = np.array([[3, 1, 0, 0], [2, 0, 0, 0]], np.float32)
-    batch = Batch(x, np.ones((2, TIME, SIZE), np.float32))
+    batch = Batch(x, np.ones((2, TIME * SIZE), np.float32))
     found, every = (gradient(network, MeanSquaredError(), params, batch) for network in (padded, plain))
     assert found.sums == every.sums
     assert found.tables[0].rows.tolist() == [1, 2, 3]

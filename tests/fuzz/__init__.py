@@ -1,0 +1,1 @@
+"""Calls with messages that are almost right, and what may come back."""
