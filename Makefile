@@ -54,17 +54,13 @@ logs: ## Follow what its containers say
 chaos: $(INSTALLED) ## Kill, stop and starve every part at random moments, and see that jobs end with the same bits
 	$(BIN)/python -m tests.chaos $(ARGS)
 
-<<<<<<< HEAD
-check: $(INSTALLED) ## Check format, lint, types, the contract, what is generated, the image and the import directions
-=======
 fuzz: $(INSTALLED) ## Call every method with messages that are almost right (ARGS="--seconds 600 --seed 7")
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
 load: $(INSTALLED) ## Have 200 clients at once create, watch and predict, and see that nothing is lost
 	$(BIN)/python -m benchmarks.load $(ARGS)
 
-check: $(INSTALLED) ## Check format, lint, types, the contract, what is generated and the import directions
->>>>>>> main
+check: $(INSTALLED) ## Check format, lint, types, the contract, what is generated, the image and the import directions
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy

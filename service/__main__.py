@@ -38,12 +38,8 @@ from service.cluster.ray_workers import Patience
 from service.data.datasets import Datasets, Quota
 from service.data.importing import Imports
 from service.data.uploads import Keeping, Uploads
-<<<<<<< HEAD
-from service.files import allow_files, why_unusable, write_atomically
-=======
 from service.directory import DirectoryUnusable, check_whole, instance, locked
 from service.files import allow_files
->>>>>>> main
 from service.jobs.jobs import Jobs
 from service.jobs.scheduler import Scheduler
 from service.jobs.store import JobStore, StoreError
@@ -90,13 +86,9 @@ def main() -> None:
     announcements, sys.stdout = sys.stdout, sys.stderr
     try:
         settings = CliApp.run(Settings, cli_args=sys.argv[1:])
-<<<<<<< HEAD
-        _configure_log()
+        configure_log()
         if trouble := clock_trouble():
             raise Refused(trouble)
-=======
-        configure_log()
->>>>>>> main
         allow_files(MOST_FILES)
         with ExitStack() as stack:
             stack.enter_context(locked(settings.data_dir))
@@ -105,13 +97,9 @@ def main() -> None:
             address = settings.ray_address or os.environ.get("RAY_ADDRESS")
             if settings.ray_listen:
                 address = stack.enter_context(head(*host_and_port(settings.ray_listen), settings.local_workers))
-<<<<<<< HEAD
             elif address:
                 stack.enter_context(beside(address))
-            prefix = f"chainrule-{_instance(settings.data_dir)}-"
-=======
             prefix = f"chainrule-{instance(settings.data_dir)}-"
->>>>>>> main
             patience = Patience(
                 answer_seconds=settings.worker_answer_seconds,
                 join_seconds=settings.worker_join_seconds,
@@ -295,38 +283,6 @@ def _data(settings: Settings) -> tuple[Datasets, Uploads, Imports]:
         raise Refused(str(error)) from error
 
 
-<<<<<<< HEAD
-@contextmanager
-def _lock(directory: Path) -> Iterator[None]:
-    """Makes the data directory, and keeps any other coordinator out of it."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file = (directory / "lock").open("a+")
-    except OSError as error:
-        raise Refused(
-            f"can't use the data directory {directory}: {why_unusable(directory, error)}; or name another by --data-dir"
-        ) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Refused(
-                f"the data directory {directory} is in use by another coordinator; "
-                "talk to that one by --server, or choose another directory by --data-dir"
-            ) from None
-        yield
-
-
-def _instance(directory: Path) -> str:
-    """A random name for this data directory, which tells its shared memory from that of others."""
-    path = directory / "instance"
-    if not path.exists():
-        write_atomically(path, secrets.token_hex(8).encode())
-    return path.read_text()
-
-
-=======
->>>>>>> main
 def _stop_event(until_stdin_closes: bool) -> asyncio.Event:
     """An event that is set when the service is told to stop."""
     loop = asyncio.get_running_loop()
