@@ -138,7 +138,7 @@ class Tracing:
         A span is sent when it ends, and a job may outlive several coordinators: so it is made of what is on disk.
         """
         links = [Link(creator)] if creator and creator.is_valid else []
-        attributes = {
+        attributes: dict[str, str | int] = {
             "chainrule.job": job.name,
             "chainrule.job.state": job.state.kind,
             "chainrule.job.workers": job.spec.workers,

@@ -66,7 +66,7 @@ def attributes(holder: Any) -> dict[str, Any]:
 def collecting() -> Iterator[tuple[Sink, str]]:
     """A collector, and its endpoint."""
     sink, server = Sink(), grpc.server(ThreadPoolExecutor(2))
-    otlp_grpc.add_TraceServiceServicer_to_server(sink, server)
+    otlp_grpc.add_TraceServiceServicer_to_server(sink, server)  # type: ignore[no-untyped-call]
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
@@ -242,8 +242,8 @@ def test_without_the_extra_the_start_says_so(tmp_path: Path, monkeypatch: pytest
 
 
 async def refuse(directory: Path) -> None:
-    settings = Settings(data_dir=directory, listen="127.0.0.1:0", metrics_listen="127.0.0.1:0")
-    async with coordinator(settings, LocalCluster()):
+    given: dict[str, Any] = {"data_dir": directory, "listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0"}
+    async with coordinator(Settings(**given), LocalCluster()):
         pass
 
 
@@ -254,7 +254,7 @@ def refused(directory: Path) -> str:
     return str(caught.value)
 
 
-def await_state(service: Service, name: str, state: job_pb.TrainingJob.State) -> None:
+def await_state(service: Service, name: str, state: job_pb.TrainingJob.State.ValueType) -> None:
     for _ in service.watch(name):
         if service.get(name).state == state:
             return
