@@ -93,9 +93,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Sink, job_p
                         pb.GetTrainingJobRequest(name="jobs/nobody"), timeout=SECONDS, metadata=(("traceparent", bad),)
                     )
             with pytest.raises(grpc.RpcError):
-                service.training.WatchTrainingJob(
-                    pb.WatchTrainingJobRequest(name="jobs/nobody"), timeout=SECONDS
-                ).next()
+                next(service.watch("jobs/nobody"))
         yield sink, ended
 
 

@@ -14,7 +14,11 @@ from tests.fuzz.world import World, world
 
 SEED = 1
 CALLS = {
-    **{"CreateTrainingJob": 250, "ModelInfer": 60, "UploadDataset": 60, "UploadModel": 60, "EvaluateModel": 40},
+    "CreateTrainingJob": 250,
+    "ModelInfer": 60,
+    "UploadDataset": 60,
+    "UploadModel": 60,
+    "EvaluateModel": 40,
     "TrainOnline": 6,  # each of which wants a job of its own
 }
 FEW_CALLS = 15
