@@ -113,7 +113,7 @@ lock: $(INSTALLED) ## Bring requirements.lock in line with pyproject.toml (ARGS=
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --all-extras --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 		$(ARGS) pyproject.toml -o requirements.lock
-	$(LOCK_IMAGE) --extra server --extra onnx --extra remote pyproject.toml -o deploy/image.lock
+	$(LOCK_IMAGE) --extra server --extra onnx --extra remote --extra otel pyproject.toml -o deploy/image.lock
 	echo hatchling | $(LOCK_IMAGE) - -o deploy/build.lock
 
 clean: ## Remove .venv, caches and whatever was built

@@ -1,7 +1,7 @@
 """Job files: a training job written down in YAML or JSON, as protobuf's JSON mapping of TrainingJobSpec.
 
-Two things go beyond the mapping: an optional ``display_name`` at the top, and ``data.dataset``, which may name an npz
-or csv file next to the job file; whoever runs the job uploads it first (see `chainrule.jobdata`).
+Two things go beyond the mapping: optional ``display_name`` and ``labels`` at the top, and ``data.dataset``, which may
+name an npz or csv file next to the job file; whoever runs the job uploads it first (see `chainrule.jobdata`).
 """
 
 import json
@@ -28,7 +28,7 @@ class JobFile:
 
     path: Path
     job: TrainingJob
-    """Its display name and spec, complete but for the dataset if that is a file."""
+    """Its display name, labels and spec, complete but for the dataset if that is a file."""
     dataset_file: Path | None
     """The file that the job learns from, if it names one rather than a dataset of the server."""
 
@@ -39,19 +39,18 @@ def read_job_file(path: Path) -> JobFile:
     if not isinstance(content, dict):
         raise JobFileError(f"{path}: must be a mapping with the fields data, network, loss and so on")
     content = dict(content)
-    display_name = content.pop("display_name", None) or content.pop("displayName", None) or ""
-    wrong = list(jsonmapping.violations(content, TrainingJobSpec.DESCRIPTOR))
-    if not isinstance(display_name, str):
-        wrong.append(Violation("display_name", "must be text; put it in quotes"))
+    called = {name: content.pop(name) for name in ("display_name", "displayName", "labels") if name in content}
+    wrong = [
+        *jsonmapping.violations(content, TrainingJobSpec.DESCRIPTOR),
+        *jsonmapping.violations(called, TrainingJob.DESCRIPTOR),
+    ]
     if wrong:
         raise JobFileError(_headline(path), wrong)
-    spec = TrainingJobSpec()
     try:
-        json_format.ParseDict(content, spec)
+        job = json_format.ParseDict({**called, "spec": content}, TrainingJob())
     except (json_format.ParseError, ValueError, TypeError) as error:  # what the walk before did not foresee
         raise JobFileError(f"{path}: {error}") from error
-    dataset_file = _resolve_dataset(path, spec)
-    return JobFile(path, TrainingJob(display_name=display_name, spec=spec), dataset_file)
+    return JobFile(path, job, _resolve_dataset(path, job.spec))
 
 
 def read_network_file(path: Path) -> Network:

@@ -74,8 +74,11 @@ class JobCalls(Connection):
         max_workers: int | None = None,
         learning_rate: float | None = None,
         etag: str = "",
+        validate_only: bool = False,
     ) -> TrainingJob:
         """Changes some settings of a job, whatever it is doing, and returns it. `labels` replace all that it had.
+
+        With `validate_only` nothing is changed, and what is returned is the job as it would be.
 
         UpdateTrainingJobRequest says from when each holds. With the `etag` that a job had, here and below, the call is
         refused if somebody has changed it since: raises Aborted. Raises InvalidRequest for values that can't be, and
@@ -95,7 +98,9 @@ class JobCalls(Connection):
             return self.get_job(name)
         job = TrainingJob(name=full_name(JOBS, name), etag=etag)
         json_format.ParseDict({**set_there, "spec": set_in_spec}, job)
-        request = training_service_pb2.UpdateTrainingJobRequest(training_job=job, update_mask=FieldMask(paths=paths))
+        request = training_service_pb2.UpdateTrainingJobRequest(
+            training_job=job, update_mask=FieldMask(paths=paths), validate_only=validate_only
+        )
         return self._call(self._training.UpdateTrainingJob, request)
 
     def checkpoints(self, name: str, *, page_size: int = 0) -> Iterator[Checkpoint]:

@@ -42,11 +42,27 @@ def violations(value: object, message: Descriptor, path: str = "") -> Iterator[V
 def _field(value: object, field: FieldDescriptor, path: str) -> Iterator[Violation]:
     if not field.is_repeated:
         yield from _single(value, field, path)
+    elif field.message_type is not None and field.message_type.GetOptions().map_entry:
+        yield from _map(value, field.message_type, path)
     elif not isinstance(value, list):
         yield Violation(path, f"must be a list, not {_kind(value)}")
     else:
         for index, element in enumerate(value):
             yield from _single(element, field, f"{path}[{index}]")
+
+
+def _map(value: object, entry: Descriptor, path: str) -> Iterator[Violation]:
+    if not isinstance(value, dict):
+        yield Violation(path, f"must be a mapping, not {_kind(value)}")
+        return
+    of_keys, of_values = entry.fields_by_name["key"], entry.fields_by_name["value"]
+    for key, content in value.items():
+        if wrong := _scalar(key, of_keys):
+            yield Violation(path, f"has a key that {wrong}")
+        elif content is None:
+            yield Violation(f"{path}[{key}]", "is empty")
+        else:
+            yield from _single(content, of_values, f"{path}[{key}]")
 
 
 def _single(value: object, field: FieldDescriptor, path: str) -> Iterator[Violation]:

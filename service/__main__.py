@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import structlog
 import threadpoolctl
@@ -56,6 +56,7 @@ from service.models.predictor import Predictor
 from service.models.registry import Model, Models
 from service.retention import KEEP_ALL, Keep, Retention
 from service.settings import Settings, host_and_port
+from service.tracing.wanted import wanted
 from service.training.preparing import Preparing
 from service.training.promotion import Promotion
 from service.training.runner import Runner
@@ -65,6 +66,9 @@ from service.web import site
 from service.wire.job import layers_json, origin, spec_text
 from service.wire.network import model_network
 from worker.network import Network
+
+if TYPE_CHECKING:
+    from service.tracing.spans import Tracing
 
 MOST_FILES = 65_536
 """How many files and connections there may be: many systems say 1,024, which idle clients alone use up."""
@@ -169,7 +173,10 @@ async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dic
             doomed = models if settings.delete_models_too else None
             stack.enter_context(closing(Retention(jobs, keep, doomed, aliases)))
 
-        calls = Calls(SERVICES)
+        tracing = _tracing(jobs)
+        if tracing:
+            stack.enter_context(closing(tracing))
+        calls = Calls(SERVICES, tracing.call if tracing else None)
         metrics = (
             FleetMetrics(Fleet(jobs, scheduler, datasets, models, directory)),
             JobMetrics(jobs, runner.timings.get, settings.metrics_retention_seconds),
@@ -262,6 +269,23 @@ def _log_what_is_open(settings: Settings) -> None:
     ]
     if missing:
         structlog.get_logger(__name__).warning("insecure, as was asked for", why=missing, listen=settings.listen)
+
+
+def _tracing(jobs: Jobs) -> "Tracing | None":
+    """What makes traces, if there are to be any. Raises Refused."""
+    try:
+        asks = wanted(os.environ)
+        if not asks:
+            return None
+        from service.tracing.spans import Tracing
+
+        return Tracing(jobs)
+    except ModuleNotFoundError as error:
+        raise Refused(
+            f"{asks} is set, and traces need the extra otel: pip install 'chainrule[otel]', or unset it"
+        ) from error
+    except ValueError as error:
+        raise Refused(f"OpenTelemetry can't be set up by the variables OTEL_*: {error}") from error
 
 
 def _why(error: OSError | ValueError) -> str:

@@ -238,6 +238,7 @@ RULES: dict[str, Check] = {
     ),
     "prometheus_client is imported in service/metrics/ only": confined(("prometheus_client",), "service/metrics/"),
     "aiohttp is imported in service/web/ only": confined(("aiohttp",), "service/web/"),
+    "opentelemetry is imported in service/tracing/ only": confined(("opentelemetry",), "service/tracing/"),
     "sqlite3 is imported in service/jobs/store.py only": confined(("sqlite3",), "service/jobs/store.py"),
     "no module imports itself, by whatever way round": no_cycles,
     "every folder of tests is a package, or tests/worker would hide worker": folders_of_tests,
@@ -311,6 +312,7 @@ BROKEN: list[tuple[dict[str, str], set[str]]] = [
         {"service/training/a.py:1", "service/__main__.py:1"},
     ),
     ({"service/api/a.py": "from aiohttp import web"}, {"service/api/a.py:1"}),
+    ({"service/__main__.py": "from opentelemetry import trace"}, {"service/__main__.py:1"}),
     (
         {"service/jobs/a.py": "import sqlite3 as sql", "worker/a.py": "import sqlite3"},
         {"service/jobs/a.py:1", "worker/a.py:1"},
@@ -364,6 +366,7 @@ SOUND = {
     "service/metrics/process.py": "import prometheus_client",
     "service/api/jobs.py": "import grpc\nfrom google.rpc import status_pb2\nfrom chainrule.v1 import job_pb2",
     "service/jobs/store.py": "import sqlite3",
+    "service/tracing/spans.py": "import opentelemetry.sdk",
     "service/cluster/pool.py": "import ray\nimport worker.actor",
     "tests/__init__.py": "",
     "tests/test_a.py": "import grpc, ray, sqlite3, service.api\nfrom unittest.mock import Mock\nx = 'mock.patch'",

@@ -30,7 +30,7 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#chainrule/v1/training_service.proto\x12\x0c\x63hainrule.v1\x1a\x19\x63hainrule/v1/online.proto\x1a!chainrule/v1/training_event.proto\x1a\x1f\x63hainrule/v1/training_job.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"v\n\x18\x43reateTrainingJobRequest\x12/\n\x0ctraining_job\x18\x01 \x01(\x0b\x32\x19.chainrule.v1.TrainingJob\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"%\n\x15GetTrainingJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"b\n\x17ListTrainingJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\x12\x10\n\x08order_by\x18\x04 \x01(\t\"e\n\x18ListTrainingJobsResponse\x12\x30\n\rtraining_jobs\x18\x01 \x03(\x0b\x32\x19.chainrule.v1.TrainingJob\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"|\n\x18UpdateTrainingJobRequest\x12/\n\x0ctraining_job\x18\x01 \x01(\x0b\x32\x19.chainrule.v1.TrainingJob\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"\x8a\x01\n\nCheckpoint\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\r\n\x05\x65poch\x18\x03 \x01(\x05\x12\x0c\n\x04\x62\x65st\x18\x04 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nsize_bytes\x18\x06 \x01(\x03\"O\n\x16ListCheckpointsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"a\n\x17ListCheckpointsResponse\x12-\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32\x18.chainrule.v1.Checkpoint\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"6\n\x18\x43\x61ncelTrainingJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"5\n\x17PauseTrainingJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"6\n\x18ResumeTrainingJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"6\n\x18\x44\x65leteTrainingJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"<\n\x17WatchTrainingJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x61\x66ter_event\x18\x02 \x01(\x03\"\xb4\x01\n\x18WatchTrainingJobResponse\x12,\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1b.chainrule.v1.TrainingEventH\x00\x12\x32\n\x08progress\x18\x02 \x01(\x0b\x32\x1e.chainrule.v1.TrainingProgressH\x00\x12,\n\theartbeat\x18\x03 \x01(\x0b\x32\x17.chainrule.v1.HeartbeatH\x00\x42\x08\n\x06update\"\x0b\n\tHeartbeat2\xee\x07\n\x0fTrainingService\x12V\n\x11\x43reateTrainingJob\x12&.chainrule.v1.CreateTrainingJobRequest\x1a\x19.chainrule.v1.TrainingJob\x12P\n\x0eGetTrainingJob\x12#.chainrule.v1.GetTrainingJobRequest\x1a\x19.chainrule.v1.TrainingJob\x12\x61\n\x10ListTrainingJobs\x12%.chainrule.v1.ListTrainingJobsRequest\x1a&.chainrule.v1.ListTrainingJobsResponse\x12V\n\x11UpdateTrainingJob\x12&.chainrule.v1.UpdateTrainingJobRequest\x1a\x19.chainrule.v1.TrainingJob\x12V\n\x11\x43\x61ncelTrainingJob\x12&.chainrule.v1.CancelTrainingJobRequest\x1a\x19.chainrule.v1.TrainingJob\x12T\n\x10PauseTrainingJob\x12%.chainrule.v1.PauseTrainingJobRequest\x1a\x19.chainrule.v1.TrainingJob\x12V\n\x11ResumeTrainingJob\x12&.chainrule.v1.ResumeTrainingJobRequest\x1a\x19.chainrule.v1.TrainingJob\x12S\n\x11\x44\x65leteTrainingJob\x12&.chainrule.v1.DeleteTrainingJobRequest\x1a\x16.google.protobuf.Empty\x12\x63\n\x10WatchTrainingJob\x12%.chainrule.v1.WatchTrainingJobRequest\x1a&.chainrule.v1.WatchTrainingJobResponse0\x01\x12V\n\x0bTrainOnline\x12 .chainrule.v1.TrainOnlineRequest\x1a!.chainrule.v1.TrainOnlineResponse(\x01\x30\x01\x12^\n\x0fListCheckpoints\x12$.chainrule.v1.ListCheckpointsRequest\x1a%.chainrule.v1.ListCheckpointsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#chainrule/v1/training_service.proto\x12\x0c\x63hainrule.v1\x1a\x19\x63hainrule/v1/online.proto\x1a!chainrule/v1/training_event.proto\x1a\x1f\x63hainrule/v1/training_job.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"v\n\x18\x43reateTrainingJobRequest\x12/\n\x0ctraining_job\x18\x01 \x01(\x0b\x32\x19.chainrule.v1.TrainingJob\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"%\n\x15GetTrainingJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"b\n\x17ListTrainingJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\x12\x10\n\x08order_by\x18\x04 \x01(\t\"e\n\x18ListTrainingJobsResponse\x12\x30\n\rtraining_jobs\x18\x01 \x03(\x0b\x32\x19.chainrule.v1.TrainingJob\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x93\x01\n\x18UpdateTrainingJobRequest\x12/\n\x0ctraining_job\x18\x01 \x01(\x0b\x32\x19.chainrule.v1.TrainingJob\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"\x8a\x01\n\nCheckpoint\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\r\n\x05\x65poch\x18\x03 \x01(\x05\x12\x0c\n\x04\x62\x65st\x18\x04 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nsize_bytes\x18\x06 \x01(\x03\"O\n\x16ListCheckpointsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"a\n\x17ListCheckpointsResponse\x12-\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32\x18.chainrule.v1.Checkpoint\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"6\n\x18\x43\x61ncelTrainingJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"5\n\x17PauseTrainingJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"6\n\x18ResumeTrainingJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"6\n\x18\x44\x65leteTrainingJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"<\n\x17WatchTrainingJobRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x61\x66ter_event\x18\x02 \x01(\x03\"\xb4\x01\n\x18WatchTrainingJobResponse\x12,\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1b.chainrule.v1.TrainingEventH\x00\x12\x32\n\x08progress\x18\x02 \x01(\x0b\x32\x1e.chainrule.v1.TrainingProgressH\x00\x12,\n\theartbeat\x18\x03 \x01(\x0b\x32\x17.chainrule.v1.HeartbeatH\x00\x42\x08\n\x06update\"\x0b\n\tHeartbeat2\xee\x07\n\x0fTrainingService\x12V\n\x11\x43reateTrainingJob\x12&.chainrule.v1.CreateTrainingJobRequest\x1a\x19.chainrule.v1.TrainingJob\x12P\n\x0eGetTrainingJob\x12#.chainrule.v1.GetTrainingJobRequest\x1a\x19.chainrule.v1.TrainingJob\x12\x61\n\x10ListTrainingJobs\x12%.chainrule.v1.ListTrainingJobsRequest\x1a&.chainrule.v1.ListTrainingJobsResponse\x12V\n\x11UpdateTrainingJob\x12&.chainrule.v1.UpdateTrainingJobRequest\x1a\x19.chainrule.v1.TrainingJob\x12V\n\x11\x43\x61ncelTrainingJob\x12&.chainrule.v1.CancelTrainingJobRequest\x1a\x19.chainrule.v1.TrainingJob\x12T\n\x10PauseTrainingJob\x12%.chainrule.v1.PauseTrainingJobRequest\x1a\x19.chainrule.v1.TrainingJob\x12V\n\x11ResumeTrainingJob\x12&.chainrule.v1.ResumeTrainingJobRequest\x1a\x19.chainrule.v1.TrainingJob\x12S\n\x11\x44\x65leteTrainingJob\x12&.chainrule.v1.DeleteTrainingJobRequest\x1a\x16.google.protobuf.Empty\x12\x63\n\x10WatchTrainingJob\x12%.chainrule.v1.WatchTrainingJobRequest\x1a&.chainrule.v1.WatchTrainingJobResponse0\x01\x12V\n\x0bTrainOnline\x12 .chainrule.v1.TrainOnlineRequest\x1a!.chainrule.v1.TrainOnlineResponse(\x01\x30\x01\x12^\n\x0fListCheckpoints\x12$.chainrule.v1.ListCheckpointsRequest\x1a%.chainrule.v1.ListCheckpointsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,28 +45,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTTRAININGJOBSREQUEST']._serialized_end=501
   _globals['_LISTTRAININGJOBSRESPONSE']._serialized_start=503
   _globals['_LISTTRAININGJOBSRESPONSE']._serialized_end=604
-  _globals['_UPDATETRAININGJOBREQUEST']._serialized_start=606
-  _globals['_UPDATETRAININGJOBREQUEST']._serialized_end=730
-  _globals['_CHECKPOINT']._serialized_start=733
-  _globals['_CHECKPOINT']._serialized_end=871
-  _globals['_LISTCHECKPOINTSREQUEST']._serialized_start=873
-  _globals['_LISTCHECKPOINTSREQUEST']._serialized_end=952
-  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_start=954
-  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_end=1051
-  _globals['_CANCELTRAININGJOBREQUEST']._serialized_start=1053
-  _globals['_CANCELTRAININGJOBREQUEST']._serialized_end=1107
-  _globals['_PAUSETRAININGJOBREQUEST']._serialized_start=1109
-  _globals['_PAUSETRAININGJOBREQUEST']._serialized_end=1162
-  _globals['_RESUMETRAININGJOBREQUEST']._serialized_start=1164
-  _globals['_RESUMETRAININGJOBREQUEST']._serialized_end=1218
-  _globals['_DELETETRAININGJOBREQUEST']._serialized_start=1220
-  _globals['_DELETETRAININGJOBREQUEST']._serialized_end=1274
-  _globals['_WATCHTRAININGJOBREQUEST']._serialized_start=1276
-  _globals['_WATCHTRAININGJOBREQUEST']._serialized_end=1336
-  _globals['_WATCHTRAININGJOBRESPONSE']._serialized_start=1339
-  _globals['_WATCHTRAININGJOBRESPONSE']._serialized_end=1519
-  _globals['_HEARTBEAT']._serialized_start=1521
-  _globals['_HEARTBEAT']._serialized_end=1532
-  _globals['_TRAININGSERVICE']._serialized_start=1535
-  _globals['_TRAININGSERVICE']._serialized_end=2541
+  _globals['_UPDATETRAININGJOBREQUEST']._serialized_start=607
+  _globals['_UPDATETRAININGJOBREQUEST']._serialized_end=754
+  _globals['_CHECKPOINT']._serialized_start=757
+  _globals['_CHECKPOINT']._serialized_end=895
+  _globals['_LISTCHECKPOINTSREQUEST']._serialized_start=897
+  _globals['_LISTCHECKPOINTSREQUEST']._serialized_end=976
+  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_start=978
+  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_end=1075
+  _globals['_CANCELTRAININGJOBREQUEST']._serialized_start=1077
+  _globals['_CANCELTRAININGJOBREQUEST']._serialized_end=1131
+  _globals['_PAUSETRAININGJOBREQUEST']._serialized_start=1133
+  _globals['_PAUSETRAININGJOBREQUEST']._serialized_end=1186
+  _globals['_RESUMETRAININGJOBREQUEST']._serialized_start=1188
+  _globals['_RESUMETRAININGJOBREQUEST']._serialized_end=1242
+  _globals['_DELETETRAININGJOBREQUEST']._serialized_start=1244
+  _globals['_DELETETRAININGJOBREQUEST']._serialized_end=1298
+  _globals['_WATCHTRAININGJOBREQUEST']._serialized_start=1300
+  _globals['_WATCHTRAININGJOBREQUEST']._serialized_end=1360
+  _globals['_WATCHTRAININGJOBRESPONSE']._serialized_start=1363
+  _globals['_WATCHTRAININGJOBRESPONSE']._serialized_end=1543
+  _globals['_HEARTBEAT']._serialized_start=1545
+  _globals['_HEARTBEAT']._serialized_end=1556
+  _globals['_TRAININGSERVICE']._serialized_start=1559
+  _globals['_TRAININGSERVICE']._serialized_end=2565
 # @@protoc_insertion_point(module_scope)

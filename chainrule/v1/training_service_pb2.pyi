@@ -136,6 +136,9 @@ class UpdateTrainingJobRequest(google.protobuf.message.Message):
 
     TRAINING_JOB_FIELD_NUMBER: builtins.int
     UPDATE_MASK_FIELD_NUMBER: builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: builtins.int
+    validate_only: builtins.bool
+    """Check the change and return the job as it would be, with the etag that it has, but change nothing."""
     @property
     def training_job(self) -> chainrule.v1.training_job_pb2.TrainingJob:
         """The job: its name, the new values, and, if wanted, its etag. Required."""
@@ -159,9 +162,10 @@ class UpdateTrainingJobRequest(google.protobuf.message.Message):
         *,
         training_job: chainrule.v1.training_job_pb2.TrainingJob | None = ...,
         update_mask: google.protobuf.field_mask_pb2.FieldMask | None = ...,
+        validate_only: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["training_job", b"training_job", "update_mask", b"update_mask"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["training_job", b"training_job", "update_mask", b"update_mask"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["training_job", b"training_job", "update_mask", b"update_mask", "validate_only", b"validate_only"]) -> None: ...
 
 global___UpdateTrainingJobRequest = UpdateTrainingJobRequest
 

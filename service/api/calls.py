@@ -32,6 +32,10 @@ CODES = {
 }
 """The names of status codes in Go, which is how dashboards for gRPC know them."""
 
+Metadata = Iterable[tuple[str, str | bytes]] | None
+Trace = Callable[[str, Metadata, str], Callable[[int], None]]
+"""Begins the trace of a call, of its path, metadata and id; what it returns ends that with a status code."""
+
 _OK, _CANCELLED, _UNKNOWN, _DEADLINE_EXCEEDED = (
     code.value[0]
     for code in (
@@ -67,8 +71,8 @@ class Count:
     sent: int = 0
 
     @contextmanager
-    def call(self, context: Any) -> Iterator[None]:
-        """Counts the call that is handled inside."""
+    def call(self, context: Any, end: Callable[[int], None]) -> Iterator[None]:
+        """Counts the call that is handled inside, and has it ended with its status code."""
         self.started += 1
         began, code = time.perf_counter(), _UNKNOWN
         try:
@@ -86,13 +90,15 @@ class Count:
             self.handled[CODES[code]] += 1
             self.counts[bisect_left(BUCKETS, taken)] += 1
             self.seconds += taken
+            end(code)
 
 
 class Calls:
     """The calls of every method that is served. Written by the event loop, read by anyone."""
 
-    def __init__(self, services: Iterable[Any]) -> None:
+    def __init__(self, services: Iterable[Any], trace: Trace | None = None) -> None:
         """`services` are their descriptors: what is counted is known from the start, and bounded."""
+        self.trace = trace or _untraced
         self.methods = {method: Count() for service in services for method in _methods(service)}
         self._paths = {f"/{method.service}/{method.name}": count for method, count in self.methods.items()}
 
@@ -101,7 +107,7 @@ class Calls:
         return self._paths.get(path)
 
 
-def call_id(metadata: Iterable[tuple[str, str | bytes]] | None) -> str:
+def call_id(metadata: Metadata) -> str:
     """What the caller calls it, if that is fit to be logged; else an id of our own."""
     sent = next((value for name, value in metadata or () if name == CALL_ID), "")
     if isinstance(sent, str) and 0 < len(sent) <= LONGEST_ID and sent.isascii() and sent.isprintable():
@@ -122,27 +128,38 @@ class CallsInterceptor(grpc.aio.ServerInterceptor):
         handler, count = await continuation(details), self._calls.of(details.method)
         if handler is None or count is None:
             return handler
+        begin = functools.partial(_begin, details, self._calls.trace)
         for kind in ("unary_unary", "stream_unary", "unary_stream", "stream_stream"):
             if method := getattr(handler, kind):
                 return handler._replace(
-                    **{kind: _counting(method, count, call_id(details.invocation_metadata))},
+                    **{kind: _counting(method, count, begin)},
                     request_deserializer=_tallied(handler.request_deserializer, count, "received"),
                     response_serializer=_tallied(handler.response_serializer, count, "sent"),
                 )
         return handler
 
 
-def _counting(method: Callable[..., Any], count: Count, named: str) -> Callable[..., Any]:
-    def begin(context: Any) -> None:
-        bind_contextvars(call_id=named)  # the task is the call's own
-        context.set_trailing_metadata(((CALL_ID, named),))
+def _begin(details: grpc.HandlerCallDetails, trace: Trace, context: Any) -> Callable[[int], None]:
+    """Says what the call is called, in the log, the trace and the answer; returns what ends the trace."""
+    metadata = details.invocation_metadata
+    named = call_id(metadata)
+    bind_contextvars(call_id=named)  # the task is the call's own
+    context.set_trailing_metadata(((CALL_ID, named),))
+    return trace(details.method, metadata, named)
 
+
+def _untraced(_path: str, _metadata: Metadata, _named: str) -> Callable[[int], None]:
+    return lambda _code: None
+
+
+def _counting(
+    method: Callable[..., Any], count: Count, begin: Callable[[Any], Callable[[int], None]]
+) -> Callable[..., Any]:
     if inspect.isasyncgenfunction(method):
 
         @functools.wraps(method)
         async def answering_often(request: Any, context: Any) -> AsyncIterator[Any]:
-            begin(context)
-            with count.call(context):
+            with count.call(context, begin(context)):
                 async for response in method(request, context):
                     yield response
 
@@ -150,8 +167,7 @@ def _counting(method: Callable[..., Any], count: Count, named: str) -> Callable[
 
     @functools.wraps(method)
     async def answering_once(request: Any, context: Any) -> Any:
-        begin(context)
-        with count.call(context):
+        with count.call(context, begin(context)):
             return await method(request, context)
 
     return answering_once

@@ -81,8 +81,9 @@ class TrainingServicer(stubs.TrainingServiceServicer):
 
     async def UpdateTrainingJob(self, request: pb.UpdateTrainingJobRequest, context: object) -> job_pb.TrainingJob:  # noqa: ARG002, N802
         job_id = require_name(request.training_job.name, "jobs", "training_job.name")
+        update = partial(self._jobs.update, validate_only=request.validate_only)
         change = partial(self._settings, request)
-        return self._message(await asyncio.to_thread(self._jobs.update, job_id, request.training_job.etag, change))
+        return self._message(await asyncio.to_thread(update, job_id, request.training_job.etag, change))
 
     async def CancelTrainingJob(self, request: pb.CancelTrainingJobRequest, context: object) -> job_pb.TrainingJob:  # noqa: ARG002, N802
         return self._message(

@@ -132,8 +132,12 @@ class Jobs:
             self._tell(job_id)
         return True
 
-    def update(self, job_id: str, etag: str, change: Callable[[Job], SettingsChanged]) -> Job:
+    def update(
+        self, job_id: str, etag: str, change: Callable[[Job], SettingsChanged], *, validate_only: bool = False
+    ) -> Job:
         """Changes a job's settings as `change` says, which may refuse; if that is to nothing, nothing happens.
+
+        With `validate_only` the job stays as it is, and what is returned is how it would be.
 
         Raises NotFound, PermissionDenied, Aborted, or FailedPrecondition if the job has ended, and only its names and
         labels can be changed, or was changed too often.
@@ -152,6 +156,9 @@ class Jobs:
                     f"{job.name} has ended: it is {job.state.kind}; its display_name and labels alone can be changed",
                     reason="JOB_HAS_ENDED",
                 )
+            if validate_only:
+                as_it_would_be = advance(job, event, self._clock())
+                return replace(as_it_would_be, last_event=job.last_event, revision=job.revision)
             job = self._append(job, replace(event, changed_by=caller().name))
         self._tell(job_id)
         return job

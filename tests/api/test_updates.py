@@ -100,6 +100,22 @@ def test_what_the_mask_names_is_changed_and_told(gated: Service, cluster: GatedC
     assert (event.training_job.display_name, event.training_job.spec.priority) == ("two", 9)
 
 
+def test_a_change_can_be_tried_without_making_it(gated: Service) -> None:
+    before = gated.get(gated.create(display_name="one", priority=4).name)
+    asked = job_pb.TrainingJob(name=before.name, display_name="two", spec=job_pb.TrainingJobSpec(priority=9))
+    tried = gated.training.UpdateTrainingJob(
+        pb.UpdateTrainingJobRequest(training_job=asked, validate_only=True), timeout=SECONDS
+    )
+    assert (tried.display_name, tried.spec.priority) == ("two", 9)
+    assert tried.etag in ("r1", "r2")  # as it is, queued or starting
+    after = gated.get(before.name)
+    assert (after.display_name, after.spec) == (before.display_name, before.spec)
+    asked.spec.priority = 101
+    wrong = pb.UpdateTrainingJobRequest(training_job=asked, validate_only=True)
+    found = refusal(lambda: gated.training.UpdateTrainingJob(wrong, timeout=SECONDS))
+    assert list(found.fields) == ["training_job.spec.priority"]
+
+
 def test_without_a_mask_what_is_set_is_changed_and_a_star_stands_for_all(gated: Service) -> None:
     name = gated.create(display_name="one", priority=4).name
     assert update(gated, name, {"labels": {"a": "b"}}).display_name == "one"

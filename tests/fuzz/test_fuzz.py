@@ -13,7 +13,14 @@ from tests.fuzz.campaign import attack
 from tests.fuzz.world import World, world
 
 SEED = 1
-CALLS = {"CreateTrainingJob": 250, "ModelInfer": 60, "UploadDataset": 60, "UploadModel": 60, "EvaluateModel": 40}
+CALLS = {
+    "CreateTrainingJob": 250,
+    "ModelInfer": 60,
+    "UploadDataset": 60,
+    "UploadModel": 60,
+    "EvaluateModel": 40,
+    "TrainOnline": 6,  # each of which wants a job of its own
+}
 FEW_CALLS = 15
 MOST_GROWTH = 100 << 20
 """Of memory, over all calls: the sums of what they send are many times that."""

@@ -3,7 +3,7 @@
 import hashlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,15 @@ from service.cluster.local_cluster import LocalCluster, LocalTraining
 from service.cluster.local_workers import LocalWorkers
 from service.data.datasets import Dataset
 from service.training.session import Order, Training
+from tests.api import online
 from tests.api.predicting import infer_request
 from tests.api.running import ENDED, FLOWERS, SECONDS, SPEC, Service, X, head, parts, request, serving
 from worker.blocks import Block
 from worker.task import Data
 
-SLOTS = 4
+SLOTS = 5
+HELD = 4
+"""Those of a job that takes no step. The last one is for a job that takes what batches come."""
 
 
 class HeldWorkers(LocalWorkers):
@@ -47,13 +50,17 @@ class HeldWorkers(LocalWorkers):
 
 @dataclass(frozen=True)
 class HeldCluster(LocalCluster):
-    """A cluster that one job can be made to keep busy, so that whatever is created meanwhile stays in the queue."""
+    """A cluster that jobs can be made to keep busy, so that whatever is created meanwhile stays in the queue."""
 
     slots: int = SLOTS
     let_go: threading.Event = field(default_factory=threading.Event)
 
     @contextmanager
-    def train(self, order: Order, dataset: Dataset, data: Data, workers: int) -> Iterator[Training]:  # noqa: ARG002
+    def train(self, order: Order, dataset: Dataset, data: Data, workers: int) -> Iterator[Training]:
+        if order.spec.online is not None:
+            with super().train(order, dataset, data, workers) as online:
+                yield online
+            return
         training = LocalTraining(order, HeldWorkers(order, data, workers, self.let_go))
         try:
             yield training
@@ -73,6 +80,8 @@ class World:
     trained: str = ""
     """One that has checkpoints."""
     queued: str = ""
+    online: str = ""
+    """One that waits for its first mini-batch."""
     model: str = ""
     file: bytes = b""
     _seeds: Mapping[str, Sequence[Sequence[Message]]] = field(default_factory=dict)
@@ -100,15 +109,30 @@ class World:
         if not self.stands("datasets/flowers"):
             self.service.upload("flowers", FLOWERS)
         if not self.stands(self.job):
-            self.job = self.service.create().name
+            self.job = self._create().name
             self.service.cancel(self.job)
+        if not self.stands(self.online, ended=False):
+            self.online = online.create(self.service, workers=1, max_workers=1, shards=1, priority=100).name
+            for _ in self.service.watch(self.online):
+                if self.service.get(self.online).state == TrainingJob.RUNNING:
+                    break
         if not self.stands(self.queued, ended=False):
-            self.queued = self.service.create().name
+            self.queued = self._create().name
         if not self.stands(self.model):
             self.service.models.UploadModel(iter(model_upload(self.model, self.file)), timeout=SECONDS)
         alias = models_pb.SetModelAliasRequest(name=self.model, alias="production")
         self.service.models.SetModelAlias(alias, timeout=SECONDS)
         self._seeds = self._good_calls()
+
+    def _create(self) -> TrainingJob:
+        """A job that stays in the queue: it wants more workers than are ever free, also between two jobs online."""
+        return self.service.create(min_workers=SLOTS - HELD + 1)
+
+    def renew_online(self) -> None:
+        """Has a job in the place of the one that has got some mini-batches, or has ended."""
+        with suppress(grpc.RpcError):
+            self.service.cancel(self.online)
+        self.restore()
 
     def knows(self, method: MethodDescriptor) -> bool:
         """Whether there are good calls to a method here."""
@@ -149,6 +173,7 @@ class World:
         return {
             **by_name,
             "CreateTrainingJob": [[request()], [request(request_id="again")], *([job] for job in _jobs(self.model))],
+            "TrainOnline": [[online.start(self.online, after_step=0), *map(online.batch, (1, 2, 3)), online.FINISH]],
             "UpdateTrainingJob": [[_update(self.queued)]],
             "ListCheckpoints": [[pb.ListCheckpointsRequest(parent=self.trained, page_size=1)]],
             "CreateModel": [[models_pb.CreateModelRequest(checkpoint=f"{self.trained}/checkpoints/@latest")]],
@@ -197,6 +222,7 @@ def world(directory: Path) -> Iterator[World]:
         "checkpoint_seconds": 0.0,
         "import_root": [str(imports)],
         "calls_per_second": 1e9,
+        "online_wait_seconds": 24 * 3600.0,
     }
     with serving(data, cluster, **settings) as service:
         made = World(service, imports)
@@ -207,7 +233,7 @@ def world(directory: Path) -> Iterator[World]:
         downloaded = service.models.DownloadModel(models_pb.DownloadModelRequest(name=made.model), timeout=SECONDS)
         made.file = b"".join(part.data for part in downloaded)
         cluster.let_go.clear()
-        busy = service.create(workers=SLOTS, shards=SLOTS, epochs=1_000)
+        busy = service.create(workers=HELD, min_workers=HELD, max_workers=HELD, shards=HELD, epochs=1_000)
         try:
             made.restore()
             yield made

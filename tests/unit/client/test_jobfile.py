@@ -42,6 +42,11 @@ def test_yaml_and_json_in_both_spellings_are_the_same_job(tmp_path: Path) -> Non
     assert jobs[0].spec == TrainingJobSpec(data=TrainingData(dataset="datasets/digits", input_column="x"), batch_size=8)
 
 
+def test_a_job_may_have_labels(tmp_path: Path) -> None:
+    text = DATA + "labels: {team: blue, purpose: 'the 2nd'}"
+    assert dict(read_job_file(write(tmp_path, text)).job.labels) == {"team": "blue", "purpose": "the 2nd"}
+
+
 def test_what_is_left_out_stays_unset(tmp_path: Path) -> None:
     spec = read_job_file(write(tmp_path, DATA + "optimizer: {learning_rate: 1e-3}\nepochs:\n")).job.spec
     assert spec.optimizer.learning_rate == 0.001  # YAML takes 1e-3 for text
@@ -96,7 +101,11 @@ MISTAKES = [
     (DATA + "epochs: 3000000000", "epochs: must be -2147483648 to 2147483647, not 3000000000"),
     (DATA + "seed: -1", "seed: must be 0 to 4294967295, not -1"),
     (DATA + "optimizer: {learning_rate: fast}", "optimizer.learning_rate: must be a number, not fast"),
-    (DATA + "display_name: 7", "display_name: must be text; put it in quotes"),
+    (DATA + "display_name: 7", 'display_name: must be text, not 7; put it in quotes: "7"'),
+    (DATA + "labels: blue", "labels: must be a mapping, not the text blue"),
+    (DATA + "labels: {team: 7}", 'labels[team]: must be text, not 7; put it in quotes: "7"'),
+    (DATA + "labels: {team: }", "labels[team]: is empty"),
+    (DATA + "labels: {7: a}", 'labels: has a key that must be text, not 7; put it in quotes: "7"'),
     ("data: {dataset: 7}", 'data.dataset: must be text, not 7; put it in quotes: "7"'),
     ("data: digits", "data: must be a mapping of fields, not the text digits; its fields are dataset,"),
     ("epochs: 3", "data.dataset: is missing"),
