@@ -154,6 +154,10 @@ class Worker:
         own = [Block(block.first, block.width, block.total.writable()) for part in parts for block in part.blocks]
         return Answer(merge(own, shards), [took for part in parts for took in part.took])
 
+    def help(self, work: Callable[[Any], Any], part: Any) -> Any:
+        """Computes a part for somebody who has no job: see worker.passes. A job that is served goes on meanwhile."""
+        return work(part)
+
     def leave(self, name: str) -> None:
         """Forgets a job, and ends `serve`, if that runs. A job that was joined since stays."""
         if self._job is not None and self._job.name == name:
