@@ -107,7 +107,7 @@ class _Job:
     left: threading.Event
 
 
-@ray.remote
+@ray.remote(concurrency_groups={"help": 1})
 class Worker:
     """Computes shards. To be made with the options `OPTIONS`."""
 
@@ -154,6 +154,7 @@ class Worker:
         own = [Block(block.first, block.width, block.total.writable()) for part in parts for block in part.blocks]
         return Answer(merge(own, shards), [took for part in parts for took in part.took])
 
+    @ray.method(concurrency_group="help")
     def help(self, work: Callable[[Any], Any], part: Any) -> Any:
         """Computes a part for somebody who has no job: see worker.passes. A job that is served goes on meanwhile."""
         return work(part)

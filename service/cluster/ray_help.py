@@ -1,10 +1,11 @@
 """Idle workers that compute a part for somebody who has no job.
 
-They stay where they are, and a job gets them whenever it wants: at most one part is under way at a worker, and is
-finished beside the job's first steps. So nobody who trains ever waits for one who doesn't.
+They stay where they are, and a job gets them whenever it wants: what is under way at one then, two parts at the most,
+is finished beside the job's first steps. So nobody who trains ever waits for one who doesn't.
 """
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -12,6 +13,9 @@ from weakref import WeakKeyDictionary
 
 import ray
 from ray.exceptions import RayError
+
+MOST_AT_ONE = 2
+"""How many parts are under way at a worker: one that it computes, and the next on its way."""
 
 
 class RayHelp:
@@ -21,25 +25,30 @@ class RayHelp:
         """`idle` tells the workers that no job has just now."""
         self._idle = idle
         self._lock = threading.Lock()
-        self._busy: set[Any] = set()
-        """Those that have not answered. One that is stuck is never asked again; one that is lost has answered so."""
+        self._asked: Counter[Any] = Counter()
+        """How many parts are under way at whom. One that is stuck keeps them, and is asked no more; one that is lost
+        has lost them too."""
         self._known: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
         """What they are asked for, in the object store: put there once, for as long as somebody here has it."""
 
     def ask(self, work: Callable[[Any], Any], part: Any) -> "Future[Any] | None":
         """See service.models.spreading.Ask."""
         with self._lock:
-            worker = next((each for each in self._idle() if each not in self._busy), None)
-            if worker is None:
+            worker = min(self._idle(), key=self._asked.__getitem__, default=None)
+            if worker is None or self._asked[worker] >= MOST_AT_ONE:
                 return None
-            self._busy.add(worker)
+            self._asked[worker] += 1
         try:
             answer: Future[Any] = worker.help.remote(self._ref(work), part).future()
         except RayError:
-            self._busy.discard(worker)
+            self._forget(worker)
             return None
-        answer.add_done_callback(lambda _: self._busy.discard(worker))
+        answer.add_done_callback(lambda _: self._forget(worker))
         return answer
+
+    def _forget(self, worker: Any) -> None:
+        with self._lock:
+            self._asked -= Counter([worker])
 
     def _ref(self, work: Callable[[Any], Any]) -> Any:
         with self._lock:
