@@ -10,6 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 COMPOSE := docker compose -f deploy/compose.yaml
+SERVICES ?=
 BENCH_VENV := build/bench-venv
 BENCH := $(BENCH_VENV)/.installed
 
@@ -39,9 +40,9 @@ test: $(INSTALLED) ## Run every test
 test-deploy: $(INSTALLED) ## Build the image and try the deployment for real (needs Docker with Compose)
 	$(BIN)/pytest -n 0 -m deploy tests/deploy $(ARGS)
 
-up: ## Start everything by Docker Compose: coordinator, workers, Prometheus, Grafana
+up: ## Start everything by Docker Compose: coordinator, workers, Prometheus, Grafana (SERVICES="coordinator worker")
 	sh deploy/secrets.sh
-	$(COMPOSE) up -d --build --wait
+	$(COMPOSE) up -d --build --wait $(SERVICES)
 	@echo "gRPC is at 127.0.0.1:50051: CHAINRULE_TOKEN_FILE=deploy/secrets/api_token chainrule jobs list"
 
 down: ## Stop it; jobs, datasets and models stay
@@ -59,7 +60,7 @@ fuzz: $(INSTALLED) ## Call every method with messages that are almost right (ARG
 load: $(INSTALLED) ## Have 200 clients at once create, watch and predict, and see that nothing is lost
 	$(BIN)/python -m benchmarks.load $(ARGS)
 
-check: $(INSTALLED) ## Check format, lint, types, the contract, what is generated and the import directions
+check: $(INSTALLED) ## Check format, lint, types, the contract, what is generated, the image and the import directions
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
@@ -70,6 +71,7 @@ check: $(INSTALLED) ## Check format, lint, types, the contract, what is generate
 	$(BIN)/python protos/reference.py --check
 	$(BIN)/python -m deploy.grafana --check
 	$(BIN)/python -m service.metrics.reference --check
+	$(BIN)/hadolint deploy/Dockerfile tests/deploy/stand_in/Dockerfile
 	$(BIN)/pytest -q tests/test_architecture.py
 
 format: $(INSTALLED) ## Format the code and the contract, and mend what ruff can mend

@@ -27,12 +27,14 @@ if [ ! -s api_tokens ]; then
     printf 'prometheus read %s\n' "$(sha256 metrics_token)" >>api_tokens
 fi
 if [ ! -s server.pem ]; then
+    # What it may be used for is said, or strict clients, such as Python 3.13's own, don't take it.
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 \
-        -keyout ca.key -out ca.pem -subj "/CN=Chainrule CA of this machine" 2>/dev/null
+        -addext keyUsage=critical,keyCertSign,cRLSign -keyout ca.key -out ca.pem -subj "/CN=Chainrule CA of this machine" 2>/dev/null
     openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
         -keyout server.key -out server.csr -subj "/CN=coordinator" 2>/dev/null
     names="DNS:coordinator,DNS:localhost,IP:127.0.0.1${1:+,DNS:$1}"
-    printf 'subjectAltName=%s\nextendedKeyUsage=serverAuth\n' "$names" >server.ext
+    printf '%s\n' "subjectAltName=$names" extendedKeyUsage=serverAuth keyUsage=critical,digitalSignature \
+        basicConstraints=critical,CA:FALSE subjectKeyIdentifier=hash authorityKeyIdentifier=keyid >server.ext
     openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 825 \
         -extfile server.ext -out server.pem 2>/dev/null
     rm -f server.csr server.ext ca.srl

@@ -30,8 +30,9 @@ from service.api.online import OnlineStreams
 from service.api.server import SERVICES, AddressTaken, serving
 from service.api.training import TrainingServicer
 from service.api.watching import Watching
+from service.clock import clock_trouble
 from service.cluster.cluster import Cluster, ClusterError
-from service.cluster.node import head
+from service.cluster.node import beside, head
 from service.cluster.ray_cluster import RayCluster
 from service.cluster.ray_workers import Patience
 from service.data.datasets import Datasets, Quota
@@ -86,6 +87,8 @@ def main() -> None:
     try:
         settings = CliApp.run(Settings, cli_args=sys.argv[1:])
         configure_log()
+        if trouble := clock_trouble():
+            raise Refused(trouble)
         allow_files(MOST_FILES)
         with ExitStack() as stack:
             stack.enter_context(locked(settings.data_dir))
@@ -94,6 +97,8 @@ def main() -> None:
             address = settings.ray_address or os.environ.get("RAY_ADDRESS")
             if settings.ray_listen:
                 address = stack.enter_context(head(*host_and_port(settings.ray_listen), settings.local_workers))
+            elif address:
+                stack.enter_context(beside(address))
             prefix = f"chainrule-{instance(settings.data_dir)}-"
             patience = Patience(
                 answer_seconds=settings.worker_answer_seconds,
@@ -157,7 +162,7 @@ async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dic
         def capacity() -> int:
             return cluster.room().workers
 
-        scheduler = Scheduler(jobs, capacity, runner.run)
+        scheduler = Scheduler(jobs, capacity, runner.run, cluster.want)
         jobs.requeue_interrupted()
         keep = Keep(settings.keep_ended_seconds, settings.keep_ended_jobs)
         if keep != KEEP_ALL:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from service.files import write_atomically
+from service.files import why_unusable, write_atomically
 
 RESTORING = ".restoring"
 """What a restore writes before any of it counts. Where it is still there, one broke off."""
@@ -24,7 +24,7 @@ def locked(directory: Path) -> Iterator[None]:
         file = (directory / "lock").open("a+")
     except OSError as error:
         raise DirectoryUnusable(
-            f"can't use the data directory {directory}: {error.strerror}; name another by --data-dir"
+            f"can't use the data directory {directory}: {why_unusable(directory, error)}; or name another by --data-dir"
         ) from error
     with file:
         try:

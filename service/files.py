@@ -4,7 +4,7 @@ import os
 import resource
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -84,3 +84,17 @@ def allow_files(most: int) -> None:
     wanted = most if hard == resource.RLIM_INFINITY else min(most, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def why_unusable(path: Path, error: OSError) -> str:
+    """Why something can't be read or written: for who isn't allowed to, also whose it is and how to change that."""
+    why = error.strerror or str(error)
+    if isinstance(error, PermissionError):
+        named = Path(error.filename or path)
+        theirs = named if named.exists() else path
+        with suppress(OSError):
+            owner, user = theirs.stat().st_uid, os.getuid()
+            if owner != user:
+                why += f": {theirs} belongs to user {owner}, and this runs as user {user} "
+                why += f"(as root: chown -R {user} {path})"
+    return why

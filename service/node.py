@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 
+from service.clock import clock_trouble
 from service.cluster.cluster import ClusterError
 from service.cluster.node import answers, await_head, check_token, join
 
@@ -31,6 +32,8 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
+        if trouble := clock_trouble():
+            raise ClusterError(trouble)
         check_token()
         await_head(options.address, options.wait_seconds)
         node = join(options.address, options.workers)

@@ -38,6 +38,9 @@ class Cluster(Protocol):
     def room(self) -> Room:
         """What there is room for now."""
 
+    def want(self, workers: int) -> None:
+        """Says how many workers all jobs together could use, for whatever makes the cluster grow and shrink."""
+
     def missing(self) -> str:
         """What of the cluster itself is not there, so that nothing that fails is a job's own fault; "" if all is."""
 

@@ -6,6 +6,7 @@ terminal goes.
 
 import ctypes
 import os
+import re
 import shutil
 import signal
 import socket
@@ -32,6 +33,8 @@ LEAST_SHARED_BYTES = 256 << 20
 """What it must have room for. Docker gives 64 MB where nothing is said, less than Ray's store of objects needs."""
 
 CONNECT_SECONDS = 5.0
+
+ADDRESS = re.compile(r"[^/:\[\]]+:[0-9]{1,5}")
 
 STARTED = "Ray runtime started"
 
@@ -61,9 +64,11 @@ class Node:
             preexec_fn=_end_with_parent,
         )
         self._lines: deque[str] = deque(maxlen=200)
-        self._started = threading.Event()
+        self._is_started = False
+        self._told = threading.Event()
         threading.Thread(target=self._read, name="ray-node", daemon=True).start()
-        if not self._started.wait(START_SECONDS) or self._process.poll() is not None:
+        self._told.wait(START_SECONDS)
+        if not self._is_started:
             self.close()
             raise ClusterError(why_not_started(list(self._lines)))
 
@@ -82,11 +87,14 @@ class Node:
         self._process.wait()
 
     def _read(self) -> None:
-        for line in self._process.stdout or ():
-            self._lines.append(line.rstrip())
-            if STARTED in line:
-                self._started.set()
-        self._started.set()
+        assert self._process.stdout  # noqa: S101 - as it was asked for
+        with self._process.stdout as lines:
+            for line in lines:
+                self._lines.append(line.rstrip())
+                if STARTED in line:
+                    self._is_started = True
+                    self._told.set()
+        self._told.set()
 
 
 @contextmanager
@@ -122,6 +130,33 @@ def join(address: str, workers: int) -> Node:
         probe.connect((host, int(port)))  # nothing is sent: the kernel only chooses a route
         here = probe.getsockname()[0]
     return Node(f"--address={address}", f"--node-ip-address={here}", f"--num-cpus={workers}", "--disable-usage-stats")
+
+
+@contextmanager
+def beside(address: str) -> Iterator[None]:
+    """A node of the cluster at an address on this machine, where trainers run: one without workers, if none is there.
+
+    Where the address names no HOST:PORT, Ray itself finds the node that is meant. Raises ClusterError.
+    """
+    if not ADDRESS.fullmatch(address) or not answers(address) or _runs_here(address):
+        yield
+        return
+    node = join(address, 0)
+    try:
+        yield
+    finally:
+        node.close()
+
+
+def _runs_here(address: str) -> bool:
+    """Whether a node of a cluster runs on this machine, as its command line tells."""
+    host, _, port = address.rpartition(":")
+    flags = {f"--gcs-address={name}:{port}".encode() for name in (host, socket.gethostbyname(host))}
+    commands = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended meanwhile
+            commands.append((process / "cmdline").read_bytes().split(b"\0"))
+    return any(command[0].endswith(b"raylet") and flags & set(command) for command in commands)
 
 
 def check_token() -> None:

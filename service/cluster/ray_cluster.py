@@ -20,6 +20,7 @@ import numpy as np
 import ray
 import structlog
 from ray._private import ray_constants
+from ray.autoscaler.sdk import request_resources
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -75,6 +76,7 @@ class RayCluster:
         self._lock = threading.Lock()
         self._idle: list[Any] = []
         self._trainer: Any = None
+        self._wanted: int | None = None
         self._columns: OrderedDict[tuple[str, str, int], BlockRefs] = OrderedDict()
         sweep(prefix)
         _connect(address, local_slots, init)
@@ -100,6 +102,18 @@ class RayCluster:
             held_bytes=_held_bytes(min(stores, default=0)),
             grows=self._grows,
         )
+
+    def want(self, workers: int) -> None:
+        """Asks Ray's autoscaler for so many cores, if there may be one; it keeps to its own least and most.
+
+        Only for one more than there are at a time: what goes beyond its most it ignores as a whole.
+        """
+        if not self._grows:
+            return
+        cores = min(workers, self.room().workers + 1)
+        if cores != self._wanted:
+            request_resources(num_cpus=cores)
+            self._wanted = cores
 
     def missing(self) -> str:
         return self._pulse.missing()

@@ -112,11 +112,21 @@ class Share:
 class Scheduler:
     """Starts queued jobs as soon as there is room, and shares out what is left."""
 
-    def __init__(self, jobs: Jobs, capacity: Callable[[], int], run: Callable[[str, Share], None]) -> None:
-        """`run` trains a job to its end, or until the service stops; it is called in a thread of the job's own."""
+    def __init__(
+        self,
+        jobs: Jobs,
+        capacity: Callable[[], int],
+        run: Callable[[str, Share], None],
+        want: Callable[[int], None] = lambda _workers: None,
+    ) -> None:
+        """`run` trains a job to its end, or until the service stops; it is called in a thread of the job's own.
+
+        `want` is told how many workers all jobs together could use, for a cluster that can grow.
+        """
         self._jobs = jobs
         self._capacity = capacity
         self._run = run
+        self._want = want
         self._lock = threading.Lock()
         self._threads: dict[str, threading.Thread] = {}
         self._shares: dict[str, Share] = {}
@@ -166,6 +176,7 @@ class Scheduler:
             jobs = self._jobs.all()
             queued = [job for job in jobs if isinstance(job.state, Queued) and job.id not in self._shares]
             running = [job for job in jobs if job.is_at_work and job.id in self._shares]
+            self._want(sum(job.spec.max_workers for job in (*queued, *running)))
             # Both are taken: what a job has, and what it was promised.
             held = {job_id: max(share.held, share.target) for job_id, share in self._shares.items()}
             decided = plan(queued, running, held, capacity, datetime.now(UTC))

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,6 +32,14 @@ def test_the_client_needs_no_server() -> None:
     assert (done.stdout, done.stderr) == ("set()\n", "")
 
 
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """Children can be interrupted, also where the tests run in the background, as whose children they could not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def wait_for(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 20
     while not condition():
@@ -45,9 +53,12 @@ def interrupt(command: list[str], ready: Callable[[], bool]) -> tuple[int, str, 
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment
     ) as process:
-        wait_for(ready)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        try:
+            wait_for(ready)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
     return process.returncode, out, err
 
 
@@ -83,9 +94,12 @@ def test_ctrl_c_cancels_without_a_server(job_file: str, tmp_path: Path) -> None:
             cwd=ROOT,
         ) as process,
     ):
-        wait_for(lambda: "RUNNING" in out.read_text())
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        try:
+            wait_for(lambda: "RUNNING" in out.read_text())
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert (process.returncode, err) == (1, "chainrule: jobs/j1 was cancelled\n")
 
 

@@ -1,11 +1,13 @@
 """Files and directories that appear whole or not at all."""
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from service.files import new_directory, remove_directory, sweep, write_atomically
+from service.files import new_directory, remove_directory, sweep, why_unusable, write_atomically
 
 
 class Crash(BaseException):
@@ -100,3 +102,16 @@ def test_sweeping_removes_what_a_crash_left_and_nothing_else(left: str, tmp_path
     LEFT[left](root)
     sweep(root)
     assert tree(root) == ["kept", "kept/.hidden"]
+
+
+def test_whose_a_directory_is_that_may_not_be_used(tmp_path: Path) -> None:
+    theirs = tmp_path if os.getuid() == 0 else Path("/")
+    if theirs == tmp_path:
+        os.chown(theirs, 12_345, -1)
+    owner, user = theirs.stat().st_uid, os.getuid()
+    denied = PermissionError(errno.EACCES, "Permission denied", str(theirs / "lock"))
+    assert why_unusable(theirs, denied) == (
+        f"Permission denied: {theirs} belongs to user {owner}, and this runs as user {user} "
+        f"(as root: chown -R {user} {theirs})"
+    )
+    assert why_unusable(theirs, OSError(errno.ENOSPC, "No space left on device")) == "No space left on device"

@@ -1,11 +1,14 @@
 """A machine that can't be part of a cluster says why, and what would be right."""
 
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from service.cluster.cluster import ClusterError
-from service.cluster.node import await_head, check_token, head, why_not_started
+from service.cluster.node import Node, await_head, beside, check_token, head, why_not_started
 
 
 @pytest.mark.parametrize(
@@ -54,3 +57,31 @@ def test_no_cluster_for_others_without_a_token(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     with pytest.raises(ClusterError, match="could run code here"), head("192.0.2.1", 6379, 1):
         pass
+
+
+def test_a_node_that_is_here_is_not_started_twice() -> None:
+    """What listens here is no cluster: to start a node of it would fail."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        waits = ["raylet", "-c", "import sys; print(flush=True); sys.stdin.read()", f"--gcs-address={address}"]
+        with subprocess.Popen(
+            waits, executable=sys.executable, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as raylet:
+            assert raylet.stdout
+            raylet.stdout.readline()
+            with beside(address):
+                pass
+            raylet.communicate("")
+
+
+@pytest.mark.parametrize("address", ["auto", "local", "ray://127.0.0.1:1", "127.0.0.1:1", "no.such.host.invalid:1"])
+def test_where_no_cluster_answers_ray_itself_says_so(address: str) -> None:
+    with beside(address):
+        pass
+
+
+def test_a_node_that_ends_at_once_is_no_node() -> None:
+    with pytest.raises(ClusterError, match=r"Ray didn't start: .*no-such-option"):
+        Node("--no-such-option")

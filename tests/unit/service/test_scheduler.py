@@ -226,9 +226,12 @@ class Runs:
 
 @contextmanager
 def scheduling(
-    jobs: Jobs, run: Callable[[str, Share], None], capacity: Callable[[], int] = lambda: 4
+    jobs: Jobs,
+    run: Callable[[str, Share], None],
+    capacity: Callable[[], int] = lambda: 4,
+    want: Callable[[int], None] = lambda _workers: None,
 ) -> Iterator[Scheduler]:
-    scheduler = Scheduler(jobs, capacity, run)
+    scheduler = Scheduler(jobs, capacity, run, want)
     scheduler.start()
     try:
         yield scheduler
@@ -247,6 +250,19 @@ def jobs(tmp_path: Path) -> Iterator[Jobs]:
 def create(jobs: Jobs, workers: int, most: int = 0) -> str:
     of = spec(workers=workers, min_workers=workers, max_workers=max(most, workers), shards=9)
     return jobs.create(of, 30, "", "").id
+
+
+def test_a_cluster_that_grows_is_asked_for_what_all_jobs_could_use(jobs: Jobs) -> None:
+    runs = Runs(jobs)
+    asked: list[int] = []
+    with scheduling(jobs, runs, lambda: min(asked[-1], 5) if asked else 0, asked.append):
+        running = create(jobs, 2, most=4)
+        eventually(lambda: running in runs.ends)
+        assert asked[-1] == 4
+        create(jobs, 3)
+        eventually(lambda: asked[-1] == 7)
+        runs.ends[running].set()
+        eventually(lambda: asked[-1] == 3)
 
 
 def test_jobs_run_at_once_as_far_as_there_is_room(jobs: Jobs) -> None:

@@ -138,6 +138,9 @@ class GatedCluster:
     def room(self) -> Room:
         return LocalCluster(self.slots).room()
 
+    def want(self, workers: int) -> None:
+        """It has what it has."""
+
     def missing(self) -> str:
         return ""
 
@@ -202,6 +205,9 @@ class DyingCluster:
 
     def room(self) -> Room:
         return LocalCluster().room()
+
+    def want(self, workers: int) -> None:
+        """It has what it has."""
 
     def missing(self) -> str:
         return ""

@@ -1,0 +1,26 @@
+"""Whether this machine's clock can be right: certificates, logs and the dates of jobs go by it."""
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+SLACK_SECONDS = 24 * 3600.0
+"""Time zones, and a clock that is set a little later, are nobody's trouble."""
+
+
+def clock_trouble(installed: Path = Path(__file__), now: float | None = None) -> str:
+    """What is wrong with the clock, and how to mend it; "" if nothing is known to be.
+
+    It is certainly wrong if it is before the day on which this program was installed.
+    """
+    date, written = time.time() if now is None else now, installed.stat().st_mtime
+    if date > written - SLACK_SECONDS:
+        return ""
+    return (
+        f"this machine's clock says {_day(date)}, and must be wrong: Chainrule was installed here on {_day(written)}; "
+        "set it, such as by timedatectl set-ntp true"
+    )
+
+
+def _day(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
