@@ -39,7 +39,7 @@ class Dear(Prediction):
 
 
 @dataclass
-class Helper:
+class Neighbour:
     """One who is asked, and does with it what the test says."""
 
     does: Callable[[Callable[[Any], Any], Any, "Future[Any]"], None]
@@ -78,11 +78,11 @@ def predicted(work: Prediction, ask: Any, starts: range = STARTS) -> Sequence[by
 
 @pytest.mark.parametrize("does", [answers, answers_later, is_lost, says_nothing])
 def test_whoever_helps_the_bits_are_those_of_one_alone(does: Any) -> None:
-    helper = Helper(does)
+    neighbour = Neighbour(does)
     alone = [NETWORK.forward(PARAMS, part_at(start))[0].tobytes() for start in STARTS]
     assert predicted(Dear(NETWORK, PARAMS), LocalCluster().help_with) == alone
-    assert predicted(Dear(NETWORK, PARAMS), helper.ask) == alone
-    assert helper.asked
+    assert predicted(Dear(NETWORK, PARAMS), neighbour.ask) == alone
+    assert neighbour.asked
 
 
 def test_sums_come_in_the_order_of_the_rows() -> None:
@@ -99,20 +99,20 @@ def test_sums_come_in_the_order_of_the_rows() -> None:
             return super().__call__(batch)
 
     work = DearEvaluation(NETWORK, PARAMS, SoftmaxCrossEntropy())
-    helper = Helper(answers_later)
+    neighbour = Neighbour(answers_later)
     losses = [
         [sums.loss for sums in spread(work, STARTS, batch, ask, threading.Event())]
-        for ask in (LocalCluster().help_with, helper.ask)
+        for ask in (LocalCluster().help_with, neighbour.ask)
     ]
     assert losses[0] == losses[1]
-    assert helper.asked
+    assert neighbour.asked
 
 
 def test_nobody_is_asked_for_what_is_done_as_soon_here() -> None:
     def asked(seconds: float, starts: range) -> int:
-        helper = Helper(answers)
-        predicted(Dear(NETWORK, PARAMS, seconds), helper.ask, starts)
-        return len(helper.asked)
+        neighbour = Neighbour(answers)
+        predicted(Dear(NETWORK, PARAMS, seconds), neighbour.ask, starts)
+        return len(neighbour.asked)
 
     assert asked(SLOW, STARTS[:1]) == asked(SLOW, STARTS[:2]) == 0
     # On a busy machine anything may take long once, but not always.
@@ -121,11 +121,11 @@ def test_nobody_is_asked_for_what_is_done_as_soon_here() -> None:
 
 def test_one_who_says_nothing_is_waited_for_as_long_as_it_would_take_here() -> None:
     """The first and the last are computed here, and those between after a while."""
-    helper = Helper(says_nothing)
+    neighbour = Neighbour(says_nothing)
     begun = time.monotonic()
-    predicted(Dear(NETWORK, PARAMS), helper.ask)
+    predicted(Dear(NETWORK, PARAMS), neighbour.ask)
     parts = len(STARTS)
-    assert len(helper.asked) == parts - 2
+    assert len(neighbour.asked) == parts - 2
     assert time.monotonic() - begun < parts * SLOW + (parts - 2) * PATIENCE * SLOW + 1.0
 
 
@@ -154,7 +154,7 @@ def test_what_waits_behind_one_who_says_nothing_is_bounded() -> None:
 
 def test_one_who_goes_has_it_stopped() -> None:
     stop = threading.Event()
-    made = spread(Dear(NETWORK, PARAMS), STARTS, part_at, Helper(says_nothing).ask, stop)
+    made = spread(Dear(NETWORK, PARAMS), STARTS, part_at, Neighbour(says_nothing).ask, stop)
     next(made)
     stop.set()
     with pytest.raises(Aborted):
