@@ -33,10 +33,10 @@ FETCH_SECONDS = 120.0
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 """Options of glibc's mallopt, by number, as malloc.h has them."""
 
-OPTIONS = {"num_cpus": 1, "max_restarts": -1, "max_concurrency": 4, "concurrency_groups": {"help": 1}}
+OPTIONS = {"num_cpus": 1, "max_restarts": -1, "max_concurrency": 4}
 """How the actor is made. Calls run on threads of their own: while `serve` sits in its loop, `leave` gets through.
 
-What it helps with takes its turn on a thread beside those."""
+What it helps with takes turns on a thread beside those."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class _Job:
     left: threading.Event
 
 
-@ray.remote
+@ray.remote(concurrency_groups={"help": 1})  # type: ignore[call-overload]  # which Ray knows, but not its types
 class Worker:
     """Computes shards. To be made with the options `OPTIONS`."""
 
