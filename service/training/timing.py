@@ -166,7 +166,7 @@ class Throughput:
         while len(self._marks) > 2 and self._marks[0][0] < now - self.WINDOW_SECONDS:
             self._marks.popleft()
         since, before = self._marks[0]
-        return (samples - before) / (now - since) if now > since else 0.0
+        return max(samples - before, 0) / (now - since) if now > since else 0.0
 
 
 class Anatomy:

@@ -122,6 +122,7 @@ class Trainer:
         self.outbox.progress = self._progress
         self._wait_for_workers(first=True)
         self._saved = self._epoch_began = time.monotonic()
+        self._throughput.at(self.task.shards.samples(self._state.step))
         self._told_checkpoint, self._durable = 0, self._state.step
         self._tell_taken()
         if self._rolls_back and self._state.step == 0:
