@@ -158,7 +158,7 @@ async def coordinator(settings: Settings, cluster: Cluster) -> AsyncIterator[dic
         # Forward passes have threads of their own, and more of BLAS in each would stand in each other's way.
         stack.enter_context(threadpoolctl.threadpool_limits(1))
         loaded = LoadedModels(models, network_of, settings.model_cache_bytes)
-        predictor = stack.enter_context(closing(Predictor(loaded)))
+        predictor = stack.enter_context(closing(Predictor(loaded, ask=cluster.help_with)))
         policy = Policy(settings.checkpoint_seconds, settings.worker_wait_seconds, settings.online_wait_seconds)
         runner = Runner(jobs, datasets, models, cluster, policy, directory / "checkpoints", layers_json, origin)
         runner.sweep()

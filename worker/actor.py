@@ -34,7 +34,9 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 """Options of glibc's mallopt, by number, as malloc.h has them."""
 
 OPTIONS = {"num_cpus": 1, "max_restarts": -1, "max_concurrency": 4}
-"""How the actor is made. Calls run on threads of their own: while `serve` sits in its loop, `leave` gets through."""
+"""How the actor is made. Calls run on threads of their own: while `serve` sits in its loop, `leave` gets through.
+
+What it helps with takes turns on a thread beside those."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class _Job:
     left: threading.Event
 
 
-@ray.remote
+@ray.remote(concurrency_groups={"help": 1})  # type: ignore[call-overload]  # which Ray knows, but not its types
 class Worker:
     """Computes shards. To be made with the options `OPTIONS`."""
 
@@ -153,6 +155,11 @@ class Worker:
         """Adds what the workers of this node computed, so that the node sends one vector where it can."""
         own = [Block(block.first, block.width, block.total.writable()) for part in parts for block in part.blocks]
         return Answer(merge(own, shards), [took for part in parts for took in part.took])
+
+    @ray.method(concurrency_group="help")
+    def help(self, work: Callable[[Any], Any], part: Any) -> Any:
+        """Computes a part for somebody who has no job: see worker.passes. A job that is served goes on meanwhile."""
+        return work(part)
 
     def leave(self, name: str) -> None:
         """Forgets a job, and ends `serve`, if that runs. A job that was joined since stays."""

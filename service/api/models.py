@@ -154,7 +154,9 @@ class ModelServicer(stubs.ModelServiceServicer):
         begin = time.monotonic()
         found = await self._predictor.model(await self._id(request.name))
         question = parse_question(request, found.model)
-        judgement = await self._predictor.evaluate(lambda stop: judge(found, question, self._datasets, stop))
+        judgement = await self._predictor.evaluate(
+            lambda stop: judge(found, question, self._datasets, stop, self._predictor.ask)
+        )
         return judgement_message(found.model, judgement, time.monotonic() - begin)
 
     async def SetModelAlias(self, request: pb.SetModelAliasRequest, context: object) -> pb.Model:  # noqa: ARG002, N802

@@ -1,12 +1,17 @@
 """What the service needs of a cluster: how much room it has, and trainers with workers."""
 
+from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from service.data.datasets import Dataset
 from service.training.session import Order, Training
 from worker.task import Data
+
+P = TypeVar("P")
+R = TypeVar("R")
 
 
 class ClusterError(Exception):
@@ -41,3 +46,6 @@ class Cluster(Protocol):
 
     def train(self, order: Order, dataset: Dataset, data: Data, workers: int) -> AbstractContextManager[Training]:
         """Starts a trainer with `workers` workers; ends both when the context is left."""
+
+    def help_with(self, work: Callable[[P], R], part: P) -> "Future[R] | None":
+        """Has a worker that no job has compute `work(part)`: see service.models.spreading."""

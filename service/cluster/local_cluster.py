@@ -8,6 +8,7 @@ from service.cluster.cluster import Room
 from service.cluster.local_workers import LocalWorkers
 from service.data.datasets import Dataset
 from service.jobs.events import RateAsked
+from service.models.spreading import ask_nobody
 from service.training.arrivals import Arrivals
 from service.training.session import News, Order, Session, Training
 from worker.task import Data
@@ -35,6 +36,8 @@ class LocalCluster:
             yield training
         finally:
             training.halt()
+
+    help_with = staticmethod(ask_nobody)  # its workers are this process
 
 
 class LocalTraining:

@@ -12,6 +12,7 @@ import socket
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -24,9 +25,10 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from service.cluster import trainer_actor
-from service.cluster.cluster import ClusterError, Room
+from service.cluster.cluster import ClusterError, P, R, Room
 from service.cluster.pulse import Pulse
 from service.cluster.ray_feed import RayFeed
+from service.cluster.ray_help import RayHelp
 from service.cluster.ray_workers import Patience
 from service.data.datasets import Dataset
 from service.jobs.events import Progress, RateAsked
@@ -81,6 +83,7 @@ class RayCluster:
         self._pulse = Pulse(HEAD_SECONDS if address else 0.0)
         self._idle = [self._start_worker() for _ in range(min(WARM_WORKERS, self.room().workers))]
         self._trainer = self._start_trainer()
+        self._help = RayHelp(lambda: () if self.missing() else tuple(self._idle))
 
     def close(self) -> None:
         """Leaves the cluster, and ends it if it was started here."""
@@ -138,6 +141,9 @@ class RayCluster:
         finally:
             training.close()
             sweep(prefix)
+
+    def help_with(self, work: Callable[[P], R], part: P) -> "Future[R] | None":
+        return self._help.ask(work, part)
 
     def borrow(self) -> Any:
         """A worker for a job."""

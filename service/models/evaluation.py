@@ -4,6 +4,8 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,12 +13,14 @@ import numpy as np
 
 from service.data.datasets import Dataset, Datasets, read_column
 from service.data.prepared import Roles, write_prepared
-from service.errors import Aborted, InvalidArgument, NotFound, Violations
-from service.models.loaded import CANCELLED, LoadedModel
+from service.errors import InvalidArgument, NotFound, Violations
+from service.models.loaded import LoadedModel
+from service.models.spreading import Ask, ask_nobody, spread
 from service.training.task import check_weights, described_target, usable_column
 from worker.errors import InvalidValue, TargetMismatch
-from worker.gradient import Sums, evaluate
+from worker.gradient import Batch
 from worker.losses import Loss
+from worker.passes import Evaluation
 from worker.scores import CONFUSION, values
 from worker.task import Data, rows_at_once
 
@@ -47,31 +51,34 @@ class Judgement:
     rows: int
 
 
-def judge(model: LoadedModel, question: Question, datasets: Datasets, stop: threading.Event) -> Judgement:
-    """Judges a model by every row of a dataset, in blocks of rows, in their order.
+def judge(
+    model: LoadedModel, question: Question, datasets: Datasets, stop: threading.Event, ask: Ask = ask_nobody
+) -> Judgement:
+    """Judges a model by every row of a dataset, in blocks of rows, added in their order whoever computes them.
 
     Raises NotFound without the dataset, InvalidArgument if it does not fit the model or the loss, Aborted soon after
     `stop`.
     """
     with _prepared(model, question, datasets) as (dataset, place):
         check(model, question, dataset)
-        return _judge(model, question, dataset, _data(question, dataset, place), stop)
+        return _judge(model, question, dataset, _data(question, dataset, place), stop, ask)
 
 
-def _judge(model: LoadedModel, question: Question, dataset: Dataset, data: Data, stop: threading.Event) -> Judgement:
-    size = rows_at_once(model.network)
-    total: Sums | None = None
-    for start in range(0, dataset.rows, size):
-        if stop.is_set():
-            raise Aborted("the caller has gone", reason=CANCELLED)
-        batch = data.take(np.arange(start, min(start + size, dataset.rows)), model.params.dtype)
-        try:
-            sums = evaluate(model.network, question.loss, model.params, batch)
-        except IndexError as error:  # such as a word that the network has no vector for
-            raise InvalidArgument.of("input_column", str(error)) from error
-        total = sums if total is None else total + sums
-    if total is None:
+def _judge(
+    model: LoadedModel, question: Question, dataset: Dataset, data: Data, stop: threading.Event, ask: Ask
+) -> Judgement:
+    if not dataset.rows:
         raise InvalidArgument.of("dataset", f"is {dataset.name!r}, which has no rows to judge by")
+    size = rows_at_once(model.network)
+
+    def batch(start: int) -> Batch:
+        return data.take(np.arange(start, min(start + size, dataset.rows)), model.params.dtype)
+
+    evaluation = Evaluation(model.network, model.params, question.loss)
+    try:
+        total = reduce(add, spread(evaluation, range(0, dataset.rows, size), batch, ask, stop))
+    except IndexError as error:  # such as a word that the network has no vector for
+        raise InvalidArgument.of("input_column", str(error)) from error
     scores = values(question.loss.scores(model.network.output_shape), total.scores)
     return Judgement(total.mean_loss, {name: score for name, score in scores.items() if name != CONFUSION}, total.count)
 

@@ -4,18 +4,19 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from service.data.features import FittedNumbers
 from service.data.preparation import FittedPreparation, Table
-from service.errors import Aborted, InvalidArgument, ResourceExhausted
+from service.errors import InvalidArgument, ResourceExhausted
 from service.models.registry import Model, Models, Stamp
+from service.models.spreading import Ask, ask_nobody, spread
 from worker.arrays import Array
 from worker.network import Network
+from worker.passes import Prediction
 from worker.task import rows_at_once
-
-CANCELLED = "CANCELLED"
 
 
 @dataclass(frozen=True)
@@ -28,24 +29,31 @@ class LoadedModel:
     stamp: Stamp
     preparation: FittedPreparation | None = None
 
-    def predict(self, rows: Array | Table, stop: threading.Event) -> Array:
+    @cached_property
+    def prediction(self) -> Prediction:
+        """The network as a function, which others who are asked know for as long as the model is at hand."""
+        return Prediction(self.network, self.params)
+
+    def predict(self, rows: Array | Table, stop: threading.Event, ask: Ask = ask_nobody) -> Array:
         """What the network makes of some rows (rows, *input_shape), as (rows, *output_shape).
 
         Of a table, rows are prepared first; a standardised target is told in its own units.
         Nothing is dropped, and statistics are those kept. However many rows there are, memory is needed for one block
-        of them beside the result. Raises InvalidArgument if the network can't take them, Aborted soon after `stop`.
+        of them beside the result; others may be asked for some of the blocks. Raises InvalidArgument if the network
+        can't take the rows, Aborted soon after `stop`.
         """
         outputs: Array = np.empty((len(rows), *self.network.output_shape), self.params.dtype)
         size = rows_at_once(self.network)
-        for start in range(0, len(rows), size):
-            if stop.is_set():
-                raise Aborted("the caller has gone", reason=CANCELLED)
-            block = finite(rows[start : start + size], self.params.dtype)
-            try:
-                with np.errstate(all="ignore"):
-                    outputs[start : start + size] = self.network.forward(self.params, block)[0]
-            except IndexError as error:  # such as a word that the network has no vector for
-                raise InvalidArgument.of("inputs[0]", str(error)) from error
+        starts = range(0, len(rows), size)
+
+        def block(start: int) -> Array:
+            return finite(rows[start : start + size], self.params.dtype)
+
+        try:
+            for start, made in zip(starts, spread(self.prediction, starts, block, ask, stop), strict=True):
+                outputs[start : start + size] = made
+        except IndexError as error:  # such as a word that the network has no vector for
+            raise InvalidArgument.of("inputs[0]", str(error)) from error
         if self.preparation and isinstance(self.preparation.target, FittedNumbers):
             target = self.preparation.target
             return target.undo(outputs.reshape(-1, target.width)).reshape(outputs.shape).astype(outputs.dtype)

@@ -15,6 +15,7 @@ from typing import TypeVar
 from service.data.preparation import Table
 from service.errors import ResourceExhausted
 from service.models.loaded import LoadedModel, LoadedModels
+from service.models.spreading import Ask, ask_nobody
 from service.models.usage import Usage
 from worker.arrays import Array
 
@@ -30,9 +31,10 @@ MOST_SECONDS = 600.0
 class Predictor:
     """What models make of rows. Close it at the end."""
 
-    def __init__(self, loaded: LoadedModels, threads: int | None = None) -> None:
-        """`threads` forward passes at a time; by default as many as there are cores."""
+    def __init__(self, loaded: LoadedModels, threads: int | None = None, ask: Ask = ask_nobody) -> None:
+        """`threads` forward passes at a time; by default as many as there are cores. Others may be asked for parts."""
         self.loaded = loaded
+        self.ask = ask
         self.usage = Usage()
         self._reading = ThreadPoolExecutor(1, "read-model")
         self._working = ThreadPoolExecutor(threads or os.cpu_count() or 1, "predict")
@@ -56,7 +58,7 @@ class Predictor:
 
     async def predict(self, model: LoadedModel, rows: Array | Table) -> Array:
         """What the model makes of some rows. Raises InvalidArgument."""
-        return await self._run(self._working, lambda stop: model.predict(rows, stop))
+        return await self._run(self._working, lambda stop: model.predict(rows, stop, self.ask))
 
     async def evaluate(self, work: Callable[[threading.Event], T]) -> T:
         """Has the thread for it do some work of judging, which ends soon after its event is set.

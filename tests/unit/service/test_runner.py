@@ -30,6 +30,7 @@ from service.jobs.jobs import Jobs
 from service.jobs.scheduler import Scheduler, Share
 from service.jobs.spec import JobSpec, Precision
 from service.models.registry import Models, parameters_sha256
+from service.models.spreading import ask_nobody
 from service.training.arrivals import Arrivals, Feed
 from service.training.outbox import Posted
 from service.training.runner import MOST_RESTARTS, Runner
@@ -145,6 +146,8 @@ class ScriptedCluster:
 
     def missing(self) -> str:
         return ""
+
+    help_with = staticmethod(ask_nobody)
 
     @contextmanager
     def train(self, order: Order, dataset: Dataset, data: Data, workers: int) -> Iterator[Training]:  # noqa: ARG002

@@ -13,6 +13,7 @@ from service.cluster.local_cluster import LocalCluster, LocalTraining
 from service.cluster.local_workers import LocalWorkers
 from service.cluster.workers import Change, Computed, Joined, Lost, Spent, TooFewWorkers
 from service.data.datasets import Dataset
+from service.models.spreading import ask_nobody
 from service.training.session import Broken, Gone, News, Order, Training
 from worker.arrays import Array
 from worker.blocks import Block, merge
@@ -143,6 +144,8 @@ class GatedCluster:
     def missing(self) -> str:
         return ""
 
+    help_with = staticmethod(ask_nobody)
+
     @contextmanager
     def train(self, order: Order, dataset: Dataset, data: Data, workers: int) -> Iterator[Training]:  # noqa: ARG002
         self.lent.append(workers)
@@ -208,6 +211,8 @@ class DyingCluster:
 
     def missing(self) -> str:
         return ""
+
+    help_with = staticmethod(ask_nobody)
 
     @contextmanager
     def train(self, order: Order, dataset: Dataset, data: Data, workers: int) -> Iterator[Training]:  # noqa: ARG002
