@@ -1,4 +1,4 @@
-"""One Ray for all modules but test_nodes.py, which comes before: it takes seconds to start."""
+"""One Ray for all modules but test_nodes.py, which comes before those that use it: it takes seconds to start."""
 
 import os
 from collections.abc import Iterator

@@ -100,7 +100,8 @@ def test_ctrl_c_cancels_without_a_server(job_file: str, tmp_path: Path) -> None:
             _, err = process.communicate(timeout=30)
         finally:
             process.kill()
-    assert (process.returncode, err) == (1, "chainrule: jobs/j1 was cancelled\n")
+    # The last line: gRPC's own thread may complain before it when the signal comes in the middle of a call.
+    assert (process.returncode, err.splitlines()[-1]) == (1, "chainrule: jobs/j1 was cancelled")
 
 
 def test_a_closed_pipe_is_no_reason_to_complain(service: FakeService) -> None:
