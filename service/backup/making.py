@@ -90,7 +90,8 @@ def _take(source: Path, target: Path, *patterns: str, whole: bool = False) -> No
         while True:
             try:
                 for path in sorted(source.glob(pattern)):
-                    if path.is_file() and not path.name.startswith("."):
+                    # Not is_file: of one that has gone meanwhile that would be False, and nobody would know.
+                    if not (path.is_dir() or path.name.startswith(".")):
                         _copy(path, target / path.relative_to(source))
                 break
             except FileNotFoundError:
