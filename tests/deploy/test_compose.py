@@ -22,7 +22,7 @@ from tests.deploy.training import DIGITS, at_work, chainrule, learn_digits, star
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(600)]
 
 LONG = 2000
-"""Epochs of a job that is disturbed: fifteen seconds."""
+"""Epochs of a job that is disturbed: ten seconds."""
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def long_job(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def job_of_two(long_job: Path) -> Path:
-    """The same, but it begins with both workers, however long one takes to come back from the test before."""
+    """The same, but it waits for both workers, however long one takes to come back from being killed."""
     file = long_job.with_name("two.yaml")
     file.write_text(f"{long_job.read_text()}min_workers: 2\n")
     return file
@@ -103,9 +103,9 @@ def test_workers_come_and_go_and_the_bits_stay(
 
 
 def test_a_worker_that_is_killed_changes_no_bit(
-    deployment: Deployment, client: Client, long_job: Path, undisturbed: str
+    deployment: Deployment, client: Client, job_of_two: Path, undisturbed: str
 ) -> None:
-    name = start(long_job)
+    name = start(job_of_two)
     until("two workers", lambda: at_work(client, name, 2), 60)
     deployment.kill(deployment.containers("worker")[0])
     job = client.wait(name)
