@@ -64,6 +64,6 @@ class NoArithmetic(Task):
 
 
 def no_arithmetic(parameters: int, shards: int) -> NoArithmetic:
-    """A task of so many parameters, in a single layer of one feature."""
+    """A task of so many parameters, a hundred to a unit of its only layer."""
     network = Network((Dense(parameters // 100),), (99,))  # and a bias each
     return NoArithmetic(network, SoftmaxCrossEntropy(), Shards(10 * shards, 0.0, shards, shards, 0))
