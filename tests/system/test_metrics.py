@@ -36,13 +36,14 @@ def test_the_exposition_is_sound(coordinator: Coordinator) -> None:
         assert not os.environ.get("CHAINRULE_REQUIRE_TOOLS"), missing
         pytest.skip(missing)
     client = coordinator.client
-    job = client.create_job(digits(epochs=10))
+    job = client.create_job(digits(epochs=100_000))  # not over before it was looked at
     next(
         event
         for event in client.watch(job.name)
         if isinstance(event, TrainingEvent) and event.HasField("epoch_completed")
     )
     exposition = coordinator.scrape()
+    client.cancel_job(job.name)
     client.wait(job.name)
     families = {family.name: family for family in text_string_to_metric_families(exposition)}
     empty = {name for name, family in families.items() if not family.samples}
