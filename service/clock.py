@@ -17,10 +17,11 @@ def clock_trouble(installed: Path = Path(__file__), now: float | None = None) ->
     if date > written - SLACK_SECONDS:
         return ""
     return (
-        f"this machine's clock says {_day(date)}, and must be wrong: Chainrule was installed here on {_day(written)}; "
-        "set it, such as by timedatectl set-ntp true"
+        f"this machine's clock says {date_of(date)}, and must be wrong: Chainrule was installed here on "
+        f"{date_of(written)}; set it, such as by timedatectl set-ntp true"
     )
 
 
-def _day(seconds: float) -> str:
+def date_of(seconds: float) -> str:
+    """A time as people read it, given in seconds since 1970."""
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"

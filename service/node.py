@@ -11,7 +11,7 @@ import threading
 
 from service.clock import clock_trouble
 from service.cluster.cluster import ClusterError
-from service.cluster.node import answers, await_head, check_token, join
+from service.cluster.node import answers, await_head, check_terms, check_token, join
 
 LOOK_SECONDS = 0.25
 """How often to look whether the node runs and the cluster is there. Ray itself would take a minute to notice."""
@@ -28,15 +28,23 @@ def main() -> None:
     `--wait-seconds` have passed, for whoever supervises it to start it again.
     """
     options = _options()
-    stop = threading.Event()
+    joined, stop = threading.Event(), threading.Event()
+
+    def stopped(*_: object) -> None:
+        stop.set()
+        if not joined.is_set():
+            sys.exit()  # out of whatever it waits for
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, stopped)
     try:
         if trouble := clock_trouble():
             raise ClusterError(trouble)
         check_token()
         await_head(options.address, options.wait_seconds)
+        check_terms(options.address, options.wait_seconds)
         node = join(options.address, options.workers)
+        joined.set()
     except (ClusterError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)

@@ -25,6 +25,7 @@ from worker.gradient import Batch
 from worker.orders import Took, carry_out
 from worker.segment import Address, Kind, NotHere, Segment, attach
 from worker.task import Computation, Data
+from worker.versions import versions
 
 FETCH_SECONDS = 120.0
 """How long a block of a dataset may take to come from another node or from disk."""
@@ -92,6 +93,8 @@ class Membership:
     node: str
     shared: bool
     """Whether it reaches the job's shared memory."""
+    versions: str = ""
+    """Of what computes there; "" where they are so old that nothing is said of them."""
 
 
 class NotJoined(Exception):
@@ -130,7 +133,7 @@ class Worker:
                 segment = attach(address)
         data = columns.data() if isinstance(columns, Arriving) else Data(*(column.column() for column in columns))
         self._job = _Job(name, task, data, segment, threading.Event())
-        return Membership(os.getpid(), ray.get_runtime_context().get_node_id(), segment is not None)
+        return Membership(os.getpid(), ray.get_runtime_context().get_node_id(), segment is not None, versions())
 
     def serve(self, name: str, seat: int) -> None:
         """Computes what is ordered through shared memory until told to leave. Raises NotJoined."""

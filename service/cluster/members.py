@@ -12,12 +12,14 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError
 
+from service.cluster.workers import WorkersError
 from worker.actor import Columns, Membership
 from worker.blocks import Block
 from worker.exchange import Seat
 from worker.orders import Took
 from worker.segment import Kind, Segment
 from worker.task import Computation
+from worker.versions import versions
 
 
 class Member:
@@ -57,7 +59,9 @@ class Member:
         return self._serving is None or self._serving.done()
 
     def join(self, task: Computation, columns: Columns, segment: Segment | None) -> bool:
-        """Goes on with joining; returns True at the moment at which the member has joined. Raises RayError if it can't.
+        """Goes on with joining; returns True at the moment at which the member has joined.
+
+        Raises RayError if it can't, and WorkersError if it would compute other bits.
 
         A process that was lost must be known to have ended before the next one takes its seat.
         """
@@ -72,8 +76,12 @@ class Member:
         if not self._joining.done():
             return False
         joining, self._joining = self._joining, None
-        self.membership = joining.result()
-        if self.membership.shared and segment is not None:
+        membership = joining.result()
+        if membership.versions != versions():
+            here, there = versions(), membership.versions or "older versions"
+            raise WorkersError(f"a worker has {there}, and the coordinator {here}; run the same image on both")
+        self.membership = membership
+        if membership.shared and segment is not None:
             self._seat = Seat(segment, self.number)
             self._slots = {}
             self._serving = self.watched(self.actor.serve.remote(self._job, self.number))

@@ -198,6 +198,16 @@ def await_head(address: str, seconds: float) -> None:
         time.sleep(0.5)
 
 
+def check_terms(address: str, seconds: float) -> None:
+    """Raises ClusterError unless the coordinator of a cluster says in time that this machine may work for it."""
+    command = [sys.executable, "-m", "service.cluster.terms", address, str(seconds)]
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
+    )
+    if done.returncode:
+        raise ClusterError(next(iter(done.stderr.splitlines()[-1:]), "Ray's store of names can't be read"))
+
+
 def answers(address: str) -> bool:
     """Whether somebody listens at HOST:PORT."""
     host, _, port = address.rpartition(":")
@@ -217,6 +227,8 @@ def why_not_started(lines: list[str]) -> str:
         versions = [line.strip() for line in lines if line.strip().startswith(("Ray:", "Python:"))]
         theirs, ours = "; ".join(versions[:2]), "; ".join(versions[2:4])
         return f"the cluster has {theirs}, and this machine {ours}; run the same image on both"
+    if "used by other components" in text:
+        return "Ray keeps the ports 10002 to 19999 for its workers, and some others; choose one such as 6379"
     if "address already in use" in text.lower() or "is already in use" in text:
         return "Ray's port is taken; is another cluster running on this machine?"
     last = next((line for line in reversed(lines) if line.strip()), "it printed nothing")

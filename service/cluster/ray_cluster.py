@@ -30,6 +30,7 @@ from service.cluster.pulse import Pulse
 from service.cluster.ray_feed import RayFeed
 from service.cluster.ray_help import RayHelp
 from service.cluster.ray_workers import Patience
+from service.cluster.terms import say
 from service.data.datasets import Dataset
 from service.jobs.events import Progress, RateAsked
 from service.training.session import Gone, News, Order, Training
@@ -81,12 +82,17 @@ class RayCluster:
         sweep(prefix)
         _connect(address, local_slots, init)
         self._pulse = Pulse(HEAD_SECONDS if address else 0.0)
+        self._left = threading.Event()
+        if self._grows:
+            where = ray.get_runtime_context().gcs_address
+            threading.Thread(target=say, args=(where, self._left), name="terms", daemon=True).start()
         self._idle = [self._start_worker() for _ in range(min(WARM_WORKERS, self.room().workers))]
         self._trainer = self._start_trainer()
         self._help = RayHelp(lambda: () if self.missing() else tuple(self._idle))
 
     def close(self) -> None:
         """Leaves the cluster, and ends it if it was started here."""
+        self._left.set()
         self._pulse.close()
         ray.shutdown()
         sweep(self._prefix)

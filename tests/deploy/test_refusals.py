@@ -1,18 +1,22 @@
 """What is set up wrongly ends a container with exit code 2, and a last line that says what is wrong and what to do."""
 
 import os
+import platform
 import re
 import socket
 import subprocess
+import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from tests.deploy.compose import Deployment
+from tests.deploy.compose import ROOT, Deployment, run
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(120)]
 
+SECRETS = ROOT / "deploy/secrets"
 SITE = "/opt/chainrule/lib/python3.13/site-packages"
 TOKEN = ("-e", "RAY_AUTH_MODE=token", "-e", "RAY_AUTH_TOKEN_PATH=/token")
 SERVE = ("serve", "--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0")
@@ -81,19 +85,66 @@ def test_a_port_that_is_taken(image: str) -> None:
 def test_a_clock_that_is_far_off(image: str, command: Sequence[str], tmp_path: Path) -> None:
     # The clock is everybody's; what it is compared with is a file's date.
     module = tmp_path / "clock.py"
-    module.write_bytes((Path(__file__).parents[2] / "service/clock.py").read_bytes())
+    module.write_bytes((ROOT / "service/clock.py").read_bytes())
     options = read_only(module, f"{SITE}/service/clock.py")
     os.utime(module, (4_000_000_000, 4_000_000_000))
     line = last_line(image, options, command)
     assert re.match(r"this machine's clock says .* must be wrong: Chainrule was installed here on 2096-10-02", line)
 
 
-def test_a_worker_of_another_ray(deployment: Deployment, image: str, tmp_path: Path) -> None:
+def inside(deployment: Deployment) -> tuple[str, str]:
+    """The network that Ray listens on: its name, and the coordinator's address there."""
     coordinator = deployment.inspect(deployment.containers("coordinator")[0])
-    networks = [name for name in coordinator["NetworkSettings"]["Networks"] if name.endswith("inside")]
-    version = tmp_path / "_version.py"
-    version.write_text('version = "2.59.0"\ncommit = ""\n')
-    secrets = Path(__file__).parents[2] / "deploy/secrets"
-    options = [*TOKEN, *read_only(secrets / "ray_token", "/token"), *read_only(version, f"{SITE}/ray/_version.py")]
-    line = last_line(image, (*options, "--network", *networks, "--shm-size=1g"), ("worker", "head:6379"))
+    networks = coordinator["NetworkSettings"]["Networks"].items()
+    return next((name, network["IPAddress"]) for name, network in networks if name.endswith("inside"))
+
+
+def of_a_worker(deployment: Deployment, image: str, *options: str) -> str:
+    """What a worker says last that has the token, but may not join."""
+    given = (*TOKEN, *read_only(SECRETS / "ray_token", "/token"), "--network", inside(deployment)[0], "--shm-size=1g")
+    return last_line(image, (*given, *options), ("worker", "head:6379"))
+
+
+def test_a_worker_of_another_ray(deployment: Deployment, image: str, tmp_path: Path) -> None:
+    file = tmp_path / "_version.py"
+    file.write_text('version = "2.59.0"\ncommit = ""\n')
+    line = of_a_worker(deployment, image, *read_only(file, f"{SITE}/ray/_version.py"))
     assert re.match(r"the cluster has Ray: 2\.60.*, and this machine Ray: 2\.59\.0; .*run the same image on both", line)
+
+
+def test_a_worker_of_another_python(deployment: Deployment) -> None:
+    """This machine's own, which reaches containers as it runs them."""
+    if sys.version_info[:2] == (3, 13):
+        pytest.skip("this machine's Python is the image's")
+    environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(SECRETS / "ray_token")}
+    command = [sys.executable, "-m", "chainrule", "worker", f"{inside(deployment)[1]}:6379"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 2, done.stderr
+    line = done.stderr.splitlines()[-1]
+    python = f"Python: {platform.python_version()}"
+    assert re.match(
+        rf"the cluster has .*Python: 3\.13.*, and this machine .*{re.escape(python)}; run the same image", line
+    )
+
+
+@pytest.mark.parametrize(("name", "found"), [("chainrule", "Chainrule 0.0.9"), ("numpy", "NumPy 1.26.4")])
+def test_a_worker_of_other_versions(deployment: Deployment, image: str, name: str, found: str, tmp_path: Path) -> None:
+    there = {
+        "chainrule": f"{SITE}/chainrule-{version('chainrule')}.dist-info/METADATA",
+        "numpy": f"{SITE}/numpy/version.py",
+    }
+    content = run("docker", "run", "--rm", "--entrypoint", "cat", image, there[name])
+    file = tmp_path / "file"
+    file.write_text(content.replace(version(name), found.split()[1]))
+    line = of_a_worker(deployment, image, *read_only(file, there[name]))
+    assert re.match(
+        rf"the coordinator has .*, and this machine .*{re.escape(found)}, .*; run the same image on both", line
+    )
+
+
+def test_a_worker_with_another_clock(deployment: Deployment, image: str, tmp_path: Path) -> None:
+    # The clock is everybody's: this one's Python is an hour ahead.
+    file = tmp_path / "sitecustomize.py"
+    file.write_text("import time\n\nhere = time.time\ntime.time = lambda: here() + 3600\n")
+    line = of_a_worker(deployment, image, *read_only(file, f"{SITE}/sitecustomize.py"))
+    assert re.match(r"the coordinator's clock says .* UTC, and this machine's .* UTC; set the one that is wrong", line)

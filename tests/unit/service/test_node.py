@@ -20,6 +20,7 @@ from service.cluster.node import Node, await_head, beside, check_token, head, wh
             "the cluster has Ray: 2.60.0; Python: 3.13.5, and this machine Ray: 2.59.0",
         ),
         (["bind: Address already in use"], "port is taken"),
+        (["a port number 12345 that is used by other components.", "Port information"], "choose one such as 6379"),
         (["first", "the raylet was killed", ""], "Ray didn't start: the raylet was killed"),
         ([], "Ray didn't start: it printed nothing"),
     ],
