@@ -1,13 +1,19 @@
-"""What else the bits of a result depend on, beside the job: the versions of what computes it."""
+"""What the bits of a result depend on beside the job: the versions of what computes it, and the kind of processor."""
 
 from functools import cache
 from importlib.metadata import version
 
 import numpy as np
+from threadpoolctl import threadpool_info
+
+SAME = "run the same image on both; where only processors differ, give both the same OPENBLAS_CORETYPE, such as Haswell"
+"""How to mend it where they aren't the same."""
 
 
 @cache
 def versions() -> str:
-    """Of Chainrule, NumPy and NumPy's BLAS. Only machines where they are the same compute the same bits."""
+    """Of Chainrule, NumPy and NumPy's BLAS, which chooses its sums by the processor. Where they differ, bits may."""
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-    return f"Chainrule {version('chainrule')}, NumPy {np.__version__}, {blas['name']} {blas['version']}"
+    kernels = {pool["architecture"] for pool in threadpool_info() if pool["internal_api"] == "openblas"}
+    chosen = f" for {'/'.join(sorted(kernels))}" if kernels else ""
+    return f"Chainrule {version('chainrule')}, NumPy {np.__version__}, {blas['name']} {blas['version']}{chosen}"

@@ -19,7 +19,7 @@ from worker.exchange import Seat
 from worker.orders import Took
 from worker.segment import Kind, Segment
 from worker.task import Computation
-from worker.versions import versions
+from worker.versions import SAME, versions
 
 
 class Member:
@@ -79,7 +79,7 @@ class Member:
         membership = joining.result()
         if membership.versions != versions():
             here, there = versions(), membership.versions or "older versions"
-            raise WorkersError(f"a worker has {there}, and the coordinator {here}; run the same image on both")
+            raise WorkersError(f"a worker has {there}, and the coordinator {here}; {SAME}")
         self.membership = membership
         if membership.shared and segment is not None:
             self._seat = Seat(segment, self.number)

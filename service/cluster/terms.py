@@ -21,7 +21,7 @@ from ray.exceptions import AuthenticationError, RayError
 from service.clock import date_of
 from service.cluster.cluster import ClusterError
 from service.cluster.node import TOKENS
-from worker.versions import versions
+from worker.versions import SAME, versions
 
 NAMESPACE, KEY = b"chainrule", b"terms"
 
@@ -44,7 +44,7 @@ def trouble(theirs: bytes) -> str:
     """What keeps this machine from working for a coordinator, and how to mend it; "" if nothing does."""
     told, now = json.loads(theirs), time.time()
     if told["versions"] != versions():
-        return f"the coordinator has {told['versions']}, and this machine {versions()}; run the same image on both"
+        return f"the coordinator has {told['versions']}, and this machine {versions()}; {SAME}"
     if abs(told["time"] - now) > MOST_SECONDS:
         return (
             f"the coordinator's clock says {date_of(told['time'])}, and this machine's {date_of(now)}; set the one "

@@ -1,6 +1,9 @@
 """A machine whose results would have other bits, or whose clock is wrong, does not work for a coordinator."""
 
 import json
+import platform
+import subprocess
+import sys
 import time
 from concurrent.futures import Future
 from types import SimpleNamespace
@@ -14,7 +17,7 @@ from service.cluster.terms import terms, trouble
 from service.cluster.workers import WorkersError
 from worker.actor import Membership
 from worker.task import Computation
-from worker.versions import versions
+from worker.versions import SAME, versions
 
 
 def test_a_machine_like_the_coordinators_may_join() -> None:
@@ -30,7 +33,17 @@ def test_versions_are_of_all_that_decides_the_bits() -> None:
 @pytest.mark.parametrize("other", ["NumPy 1.26.4", "Chainrule 9.9.9"])
 def test_other_versions_are_turned_away(other: str) -> None:
     said = trouble(json.dumps({"versions": other, "time": time.time()}).encode())
-    assert said == f"the coordinator has {other}, and this machine {versions()}; run the same image on both"
+    assert said == f"the coordinator has {other}, and this machine {versions()}; {SAME}"
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the kinds are those of x86")
+def test_a_processor_whose_sums_are_others_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for kind in ("Haswell", "Sandybridge"):
+        monkeypatch.setenv("OPENBLAS_CORETYPE", kind)
+        command = [sys.executable, "-c", "from worker.versions import versions; print(versions())"]
+        found.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert found[0] != found[1]
 
 
 @pytest.mark.parametrize(("seconds", "is_wrong"), [(-3600, True), (-70, True), (-50, False), (50, False), (70, True)])
