@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,15 @@ def test_the_digits_are_learned_over_the_published_port(deployment: Deployment) 
 def test_compose_takes_every_file(files: tuple[str, ...]) -> None:
     named = [word for file in files for word in ("-f", f"deploy/compose.{file}.yaml")]
     run("docker", "compose", "-f", "deploy/compose.yaml", *named, "--profile", "alerts", "config", "-q")
+
+
+def test_a_login_shell_finds_what_kuberay_starts(image: str) -> None:
+    words = "ulimit -n 65536; ray --version && chainrule --version && ray kuberay-autoscaler --help"
+    said = run(
+        "docker", "run", "--rm", "--read-only", "--tmpfs=/tmp", "--entrypoint=/bin/bash", image, "-lc", "--", words
+    )
+    assert f"version {version('ray')}" in said
+    assert version("chainrule") in said
 
 
 def test_alertmanager_is_where_prometheus_looks_for_it(deployment: Deployment) -> None:
