@@ -1,8 +1,10 @@
 """A machine that can't be part of a cluster says why, and what would be right."""
 
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -86,3 +88,17 @@ def test_where_no_cluster_answers_ray_itself_says_so(address: str) -> None:
 def test_a_node_that_ends_at_once_is_no_node() -> None:
     with pytest.raises(ClusterError, match=r"Ray didn't start: .*no-such-option"):
         Node("--no-such-option")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_can_be_stopped_while_it_waits(number: signal.Signals) -> None:
+    command = [sys.executable, "-m", "service.node", "127.0.0.1:1", "--wait-seconds=60"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as node:
+        status, taken = Path(f"/proc/{node.pid}/status"), 0
+        while not taken >> signal.SIGTERM - 1 & 1:
+            taken = int(status.read_text().partition("SigCgt:")[2].split()[0], 16)
+            time.sleep(0.01)
+        time.sleep(0.2)
+        node.send_signal(number)
+        _, said = node.communicate(timeout=10)
+    assert (node.returncode, said) == (0, "")
