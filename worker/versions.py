@@ -1,5 +1,6 @@
 """What the bits of a result depend on beside the job: the versions of what computes it, and the kind of processor."""
 
+import platform
 from functools import cache
 from importlib.metadata import version
 
@@ -12,8 +13,10 @@ SAME = "run the same image on both; where only processors differ, give both the 
 
 @cache
 def versions() -> str:
-    """Of Chainrule, NumPy and NumPy's BLAS, which chooses its sums by the processor. Where they differ, bits may."""
+    """Of Chainrule, Python, NumPy and NumPy's BLAS, which chooses its sums by the processor. Where they differ, bits may."""
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     kernels = {pool["architecture"] for pool in threadpool_info() if pool["internal_api"] == "openblas"}
     chosen = f" for {'/'.join(sorted(kernels))}" if kernels else ""
-    return f"Chainrule {version('chainrule')}, NumPy {np.__version__}, {blas['name']} {blas['version']}{chosen}"
+    python = ".".join(platform.python_version_tuple()[:2])
+    ours = f"Chainrule {version('chainrule')}, Python {python}, NumPy {np.__version__}"
+    return f"{ours}, {blas['name']} {blas['version']}{chosen}"
