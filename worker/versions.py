@@ -13,7 +13,7 @@ SAME = "run the same image on both; where only processors differ, give both the 
 
 @cache
 def versions() -> str:
-    """Of Chainrule, Python, NumPy and NumPy's BLAS, which chooses its sums by the processor. Where they differ, bits may."""
+    """Of Chainrule, Python, NumPy and its BLAS, which chooses sums by the processor. Where they differ, bits may."""
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     kernels = {pool["architecture"] for pool in threadpool_info() if pool["internal_api"] == "openblas"}
     chosen = f" for {'/'.join(sorted(kernels))}" if kernels else ""
