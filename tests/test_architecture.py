@@ -226,13 +226,7 @@ RULES: dict[str, Check] = {
     "worker is NumPy and the standard library, but for its ends: Ray, shared memory, environments, versions": never(
         "worker",
         lambda name: name.partition(".")[0] not in {*sys.stdlib_module_names, *PACKAGES, "numpy"},
-        but=(
-            "worker/actor.py",
-            "worker/exchange.py",
-            "worker/segment.py",
-            "worker/environments.py",
-            "worker/versions.py",
-        ),
+        but=tuple(f"worker/{name}.py" for name in ("actor", "exchange", "segment", "environments", "versions")),
     ),
     "service imports worker and the stubs in chainrule.v1 and chainrule.inference, and nothing else of ours": never(
         "service", lambda name: is_in(name, "chainrule") and not is_in(name, "chainrule.v1", "chainrule.inference")
