@@ -85,7 +85,7 @@ class ModelCalls(Connection):
         """
         checkpoint = f"{full_name(JOBS, job)}/checkpoints/{step}"
         request = model_service_pb2.CreateModelRequest(checkpoint=checkpoint, model_id=bare_id(model_id))
-        return self._call(self._models.CreateModel, request)
+        return self._call_again(self._models.CreateModel, request)
 
     def delete_model(self, name: str) -> None:
         """Removes a model. Raises FailedPrecondition while its job is making it."""
@@ -165,7 +165,7 @@ class ModelCalls(Connection):
         The model may be named by another alias: ``set_model_alias("production", "@staging")``.
         """
         request = model_service_pb2.SetModelAliasRequest(name=full_name(MODELS, name), alias=bare_alias(alias))
-        return self._call(self._models.SetModelAlias, request)
+        return self._call_again(self._models.SetModelAlias, request)
 
     def delete_model_alias(self, alias: str) -> None:
         """Removes an alias. Its model stays."""

@@ -20,6 +20,9 @@ from service.errors import FailedPrecondition, InvalidArgument, ResourceExhauste
 LONGEST_URI = 2_000
 FIELD = "uri"
 
+STORES = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oci", "oss", "b2", "memory")
+"""Where a name leads to what it says. Web servers send on to elsewhere, file servers have links."""
+
 
 class Imports:
     """The places that files may be imported from."""
@@ -140,8 +143,8 @@ def _way_out(address: str) -> str:
     scheme, found, rest = address.partition("://")
     if not found or not (scheme.isascii() and scheme.replace("+", "").replace("-", "").isalnum()):
         return "must begin with a scheme, such as file:// or s3://"
-    if _scheme(address) != "file" and scheme.lower() in ("local", "zip", "tar", "dir", "reference", "github", "git"):
-        return f"{scheme}:// can't be imported from; give a folder, or the address of an object store"
+    if _scheme(address) not in ("file", *STORES):
+        return f"{scheme[:20]}:// can't be imported from; give a folder, or the address of an object store, such as s3://"
     if any(sign in rest for sign in ("?", "#", "::", "\\", "*")):
         return "must have none of ? # :: \\ * in it; write a ? or # of a file's name as %3F or %23"
     segments = [unquote(unquote(segment)) for segment in rest.split("/")]

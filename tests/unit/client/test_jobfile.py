@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from chainrule import JobFileError
-from chainrule.jobfile import read_job_file
+from chainrule.jobfile import job_file_text, read_job_file
 from chainrule.v1.training_data_pb2 import TrainingData
 from chainrule.v1.training_job_pb2 import TrainingJobSpec
 
@@ -45,6 +45,17 @@ def test_yaml_and_json_in_both_spellings_are_the_same_job(tmp_path: Path) -> Non
 def test_a_job_may_have_labels(tmp_path: Path) -> None:
     text = DATA + "labels: {team: blue, purpose: 'the 2nd'}"
     assert dict(read_job_file(write(tmp_path, text)).job.labels) == {"team": "blue", "purpose": "the 2nd"}
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
+def test_what_is_written_down_is_read_as_the_same_job(tmp_path: Path, path: Path) -> None:
+    job = read_job_file(path).job
+    job.labels.update({"team": "blue", "version": "1", "ok": "yes", "nothing": ""})
+    job.display_name = "Blumen: 花 # 2"
+    job.spec.seed = (1 << 32) - 1
+    if not job.spec.HasField("environment") and not job.spec.data.dataset.startswith("datasets/"):
+        job.spec.data.dataset = "datasets/uploaded"
+    assert read_job_file(write(tmp_path, job_file_text(job))).job == job
 
 
 def test_what_is_left_out_stays_unset(tmp_path: Path) -> None:

@@ -92,6 +92,8 @@ WRONG: dict[str, tuple[str, str]] = {
     "out of the prefix": ("memory://bucket/data/../secret", "must have no . or .. between slashes"),
     "out of the prefix in disguise": ("memory://bucket/data/%2E%2E/secret", "must have no . or .. between slashes"),
     "local files": ("local:///etc/passwd", "local:// can't be imported from"),
+    "a web server, which may send on to others": ("https://bucket/data/cars.csv", "https:// can't be imported from"),
+    "a server of files, which may have links": ("sftp://bucket/data/cars.csv", "sftp:// can't be imported from"),
     "a code host": ("github://org:repo@main/x", "github:// can't be imported from"),
     "an object that is none": ("memory://bucket/data/none", "there is no such file"),
 }
@@ -154,6 +156,8 @@ def test_a_store_that_is_not_installed(tmp_path: Path) -> None:
     [
         ("/none/there", "--import-root /none/there: there is no such folder"),
         ("local:///etc", "local:// can't be imported from"),
+        ("http://127.0.0.1/data", "http:// can't be imported from; give a folder, or the address of an object store"),
+        ("HTTPS://example.org", "HTTPS:// can't be imported from"),
         ("memory://bucket/../x", "must have no . or .. between slashes"),
     ],
 )
