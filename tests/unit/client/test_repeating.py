@@ -126,7 +126,7 @@ def test_it_ends_within_the_call_s_deadline() -> None:
     training = StoppingTraining()
     with serving(FakeService(training)) as service, Client(service.address, timeout=1.5) as client:
         begun = time.monotonic()
-        with pytest.raises(Unavailable, match="^the coordinator is stopping$"):
+        with pytest.raises(Unavailable, match=r"^the coordinator is stopping$"):
             client.create_job(TrainingJobSpec())
         assert 0.5 < time.monotonic() - begun < 2.5
     assert training.refused > 1
@@ -134,7 +134,6 @@ def test_it_ends_within_the_call_s_deadline() -> None:
 
 def test_what_does_more_when_it_is_repeated_is_not() -> None:
     training = StoppingTraining()
-    with serving(FakeService(training)) as service, Client(service.address) as client:
-        with pytest.raises(Unavailable):
-            client.pause_job("j1")
+    with serving(FakeService(training)) as service, Client(service.address) as client, pytest.raises(Unavailable):
+        client.pause_job("j1")
     assert training.refused == 1

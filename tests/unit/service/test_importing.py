@@ -1,6 +1,7 @@
 """Imports: what lies below a root comes in, and nothing else does, however it is asked for."""
 
 import hashlib
+import io
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 import fsspec
 import pytest
+from fsspec.spec import AbstractFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -149,6 +151,39 @@ def test_nothing_is_imported_by_default(tmp_path: Path) -> None:
 def test_a_store_that_is_not_installed(tmp_path: Path) -> None:
     with pytest.raises(FailedPrecondition, match="can't read abfs://; install fsspec's implementation of it there"):
         Imports(["abfs://bucket"], 1000).fetch("abfs://bucket/x", tmp_path / "file")
+
+
+class StoreError(Exception):
+    """What a store's library raises: no OSError, with a text for nobody else."""
+
+
+class Away(AbstractFileSystem):  # type: ignore[misc]
+    """A store that can't be reached, or that breaks off."""
+
+    def _open(self, path: str, *_: object, **__: object) -> "Broken":
+        if "whole" in path:
+            raise StoreError("no credentials in /root/secret")
+        return Broken(DATA)
+
+
+class Broken(io.BytesIO):
+    """A file that ends in an error."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if data := super().read(size):
+            return data
+        raise StoreError("no credentials in /root/secret")
+
+
+@pytest.mark.parametrize("name", ["whole", "half"])
+def test_a_store_that_is_away(name: str, tmp_path: Path) -> None:
+    fsspec.register_implementation("b2", Away, clobber=True)
+    uri = f"b2://bucket/{name}.csv"
+    with pytest.raises(FailedPrecondition) as failed:
+        Imports(["b2://bucket"], 1000).fetch(uri, tmp_path / "file")
+    assert failed.value.reason == "IMPORT_UNREADABLE"
+    assert uri in failed.value.message
+    assert "secret" not in failed.value.message
 
 
 @pytest.mark.parametrize(
