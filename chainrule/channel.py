@@ -22,7 +22,7 @@ _REPEATABLE = {
         "ListCheckpoints",
     ),
     "chainrule.v1.DatasetService": ("QueryUpload", "GetDataset", "ListDatasets"),
-    "chainrule.v1.ModelService": ("GetModel", "ListModels", "CreateModel", "SetModelAlias", "EvaluateModel"),
+    "chainrule.v1.ModelService": ("GetModel", "ListModels", "SetModelAlias", "EvaluateModel"),
     "inference.GRPCInferenceService": ("ModelMetadata", "ModelInfer"),
 }
 """Calls that do no more when they are made twice. Pausing, deleting and the like aren't: the second is refused."""

@@ -85,7 +85,7 @@ class ModelCalls(Connection):
         """
         checkpoint = f"{full_name(JOBS, job)}/checkpoints/{step}"
         request = model_service_pb2.CreateModelRequest(checkpoint=checkpoint, model_id=bare_id(model_id))
-        return self._call_again(self._models.CreateModel, request)
+        return self._call(self._models.CreateModel, request)
 
     def delete_model(self, name: str) -> None:
         """Removes a model. Raises FailedPrecondition while its job is making it."""

@@ -52,14 +52,6 @@ class StoppingTraining(Stopping, FakeTraining):
 
 @dataclass
 class StoppingModels(Stopping, FakeModels):
-    def CreateModel(  # noqa: N802
-        self,
-        request: model_messages.CreateModelRequest,  # noqa: ARG002
-        context: grpc.ServicerContext,
-    ) -> Model:
-        self.refuse(context)
-        return Model()
-
     def SetModelAlias(  # noqa: N802
         self,
         request: model_messages.SetModelAliasRequest,  # noqa: ARG002
@@ -100,10 +92,9 @@ def replaced(stopping: FakeService, following: FakeService, until: Callable[[], 
     "call",
     [
         lambda client: client.create_job(TrainingJobSpec(epochs=3)).name == "jobs/j1",
-        lambda client: client.create_model("j0", 40, "good").name == "models/good",
         lambda client: client.set_model_alias("production", "m1").aliases == ["production"],
     ],
-    ids=["create_job", "create_model", "set_model_alias"],
+    ids=["create_job", "set_model_alias"],
 )
 def test_what_may_be_repeated_is_done_by_the_next_one(call: Callable[[Client], bool]) -> None:
     training, models, following = StoppingTraining(), StoppingModels(), FakeService()
