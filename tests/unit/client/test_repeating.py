@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import grpc
 import pytest
 
-from chainrule import Client, Unavailable
+from chainrule import Client, DeadlineExceeded, Unavailable
 from chainrule.v1 import model_service_pb2 as model_messages
 from chainrule.v1 import training_service_pb2 as training_messages
 from chainrule.v1.model_service_pb2 import Model
@@ -117,7 +117,7 @@ def test_it_ends_within_the_call_s_deadline() -> None:
     training = StoppingTraining()
     with serving(FakeService(training)) as service, Client(service.address, timeout=1.5) as client:
         begun = time.monotonic()
-        with pytest.raises(Unavailable, match=r"^the coordinator is stopping$"):
+        with pytest.raises((Unavailable, DeadlineExceeded)):  # by where in an attempt the time is up
             client.create_job(TrainingJobSpec())
         assert 0.5 < time.monotonic() - begun < 2.5
     assert training.refused > 1
