@@ -49,8 +49,8 @@ class Node:
     def __init__(self, *options: str) -> None:
         check_token()
         check_shared_memory()
-        # Without a mode `ray start --head` would want a token wherever Ray once left one in the home directory, and those
-        # who join, this process among them, would bring none.
+        # Without a mode `ray start --head` wants a token wherever Ray once left one in the home directory, and those
+        # who join, this process among them, bring none.
         defaults = {"RAY_worker_niceness": "0", "RAY_AUTH_MODE": "disabled"}
         environment = {**defaults, **os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
         # No colours and no wrapping: the lines are read here.

@@ -54,8 +54,8 @@ METRICS: tuple[Metric[Shown], ...] = (
     Metric(
         "gauge",
         "chainrule_training_score",
-        "Scores of the newest epoch's training rows, each taken in its step: accuracy, where there is one. Where it is far "
-        "above that of the held-out rows, the network learns the rows by heart.",
+        "Scores of the newest epoch's training rows, each taken in its step: accuracy, where there is one. Where it is "
+        "far above that of the held-out rows, the network learns the rows by heart.",
         lambda seen: seen.scores("training"),
         labels=("score",),
     ),

@@ -175,7 +175,7 @@ def test_a_wrong_field(changes: dict[str, Any], field: str, told: str, shared: S
 
 
 def test_more_memory_than_there_is(tmp_path: Path) -> None:
-    with serving(tmp_path / "least", LocalCluster(memory_bytes=1)) as service:
+    with serving(tmp_path, LocalCluster(memory_bytes=1)) as service:
         service.upload("flowers", npz(x=X, y=Y))
         found = refused(service, request())
     assert (found.code, found.reason) == (INVALID, "TOO_LITTLE_MEMORY")
@@ -186,8 +186,7 @@ def test_more_memory_than_there_is(tmp_path: Path) -> None:
     )
     assert told
     enough = int(told[1].replace(",", ""))
-    with serving(tmp_path / "enough", LocalCluster(memory_bytes=enough)) as service:
-        service.upload("flowers", npz(x=X, y=Y))
+    with serving(tmp_path, LocalCluster(memory_bytes=enough)) as service:
         assert service.create().name
 
 
