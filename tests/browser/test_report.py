@@ -10,6 +10,9 @@ from chainrule.cli.report import History, render
 from tests.browser.visiting import NARROW, WIDE, visiting
 from tests.unit.client.histories import HOSTILE, OVERFITTING, VANISHING, epoch, eventful, events_of, job, look
 
+LEAST_PIXELS = 9
+"""Of a line of text in a chart: with less, nobody can read it."""
+
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -36,6 +39,10 @@ def test_what_was_found_is_read_on_a_phone_without_scrolling_sideways(browser: B
             assert box is not None, text
             assert box["x"] >= 0, text
             assert box["x"] + box["width"] <= NARROW[0], text
+        heights = (
+            """[...document.querySelectorAll("svg.chart text")].map(text => text.getBoundingClientRect().height)"""
+        )
+        assert min(visit.page.evaluate(heights)) > LEAST_PIXELS
 
 
 def test_it_looks_as_the_reader_prefers(browser: Browser, file: Path) -> None:

@@ -33,8 +33,8 @@ from tests.unit.service.test_loaded import made
 from tests.unit.service.test_registry import add
 
 RETENTION = 100.0
-SCORES = {"training_scores": {"accuracy": 0.7}, "validation_scores": {"accuracy": 0.8, "f1": 0.75}}
-EPOCH = EpochCompleted(1, 4, 0.5, 0.7, 0.6, 0.8, 0.05, 1.5, **SCORES)
+VALIDATION = {"accuracy": 0.8, "f1": 0.75}
+EPOCH = EpochCompleted(1, 4, 0.5, 0.7, 0.6, 0.8, 0.05, 1.5, 0, {"accuracy": 0.7}, VALIDATION)
 UNDER_WAY = (StateChanged(Starting()), StateChanged(Running()))
 PROGRESS = Progress(6, 0.4, 10.0, 2, 1)
 
