@@ -267,7 +267,7 @@ class Trainer:
             step=state.step,
             training_loss=state.epoch.mean_loss,
             training_accuracy=training_scores.get("accuracy"),
-            validation_loss=held_out.mean_loss if held_out.count else None,
+            validation_loss=held_out.mean_loss if held_out.weight else None,
             validation_accuracy=validation_scores.get("accuracy"),
             learning_rate=self._rate(state.step - 1),
             duration_seconds=time.monotonic() - self._epoch_began,
