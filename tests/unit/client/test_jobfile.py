@@ -95,6 +95,10 @@ MISTAKES = [
     (DATA + "network: {layers: [3]}", "network.layers[0]: must be a mapping of fields, not 3; its fields are dense,"),
     (DATA + "network: {layers: {relu: {}}}", "network.layers: must be a list, not a mapping"),
     (
+        DATA + "network: {layers: [{conv2d: {kernel_size: 3}}]}",
+        "network.layers[0].conv2d.kernel_size: must be a list, as [3], not 3",
+    ),
+    (
         DATA + "network: {layers: [{dense: {units: 3, initializer: HE}}]}",
         "network.layers[0].dense.initializer: HE is not a value of it; there are GLOROT_UNIFORM,",
     ),
