@@ -208,8 +208,9 @@ def await_head(address: str, seconds: float) -> None:
 def check_terms(address: str, seconds: float) -> None:
     """Raises ClusterError unless the coordinator of a cluster says in time that this machine may work for it."""
     command = [sys.executable, "-m", "service.cluster.terms", address, str(seconds)]
+    surroundings = environment(os.environ)
     done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
+        command, env=surroundings, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise ClusterError(next(iter(done.stderr.splitlines()[-1:]), "Ray's store of names can't be read"))
