@@ -20,8 +20,12 @@ from benchmarks.contenders import ROOT
 from benchmarks.ours import Service, progress
 from chainrule.client import Client
 from chainrule.errors import ServiceError
+from chainrule.v1.training_job_pb2 import TrainingProgress
 
 CLIENTS = 50
+
+WAITED_SECONDS = 0.05
+"""What took longer to come wasn't there already."""
 
 
 def slowdown(service: Service, case: Case, seconds: float, rounds: int) -> float:
@@ -47,15 +51,20 @@ def slowdown(service: Service, case: Case, seconds: float, rounds: int) -> float
 
 
 def watch(address: str, metrics: str, job: str, clients: int) -> None:
-    """Opens the watches, each with a connection of its own, says so, and scrapes once a second."""
+    """Opens the watches, each with a connection of its own, and scrapes once a second.
+
+    Says so when all have heard what came to pass before them, and are told of the present.
+    """
     os.nice(19)
 
     def follow() -> None:
         with Client(address) as client:
             try:
-                for number, _ in enumerate(client.watch(job)):
-                    if number == 0:
-                        begun.release()
+                watched = client.watch(job)
+                next(each for each in watched if isinstance(each, TrainingProgress))
+                begun.release()
+                for _ in watched:
+                    pass
             except ServiceError:
                 return
 
@@ -77,11 +86,17 @@ def watch(address: str, metrics: str, job: str, clients: int) -> None:
 
 
 def _speed(samples: Iterator[int], seconds: float) -> float:
-    """Samples a second over some seconds."""
-    before, began = next(samples), time.monotonic()
-    for after in samples:
-        if (taken := time.monotonic() - began) >= seconds:
-            return (after - before) / taken
+    """Samples a second over some seconds, from now on: what was told before, and not yet read, is left out."""
+    marks: list[tuple[float, int]] = []
+    read = time.monotonic()
+    for count in samples:
+        now = time.monotonic()
+        if marks or now - read > WAITED_SECONDS:
+            marks.append((now, count))
+        if marks and now - marks[0][0] >= seconds:
+            (began, before), (ended, after) = marks[0], marks[-1]
+            return (after - before) / (ended - began)
+        read = now
     raise AssertionError("the job goes on for ever")
 
 

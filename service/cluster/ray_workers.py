@@ -18,6 +18,7 @@ import structlog
 from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
 
 from service.cluster.bells import Bell, SharedBell, ThreadBell
+from service.cluster.crew import Crew
 from service.cluster.members import Member
 from service.cluster.work import Spending, Work, why_lost
 from service.cluster.workers import Cause, Change, Joined, Lost, Spent, TooFewWorkers, WorkersError
@@ -82,8 +83,10 @@ class RayWorkers:
         self._lent: dict[int, Any] = {}
         self._settled: dict[int, Any] | None = None
         """What is lent, once all of it has joined and everyone else has left. Then there is nobody to admit."""
-        self._plan: list[tuple[Member, dict[int, int]]] | None = None
-        """Who gets which shards with which slots, as long as that is so and all share memory: the same every step."""
+        self._crew = Crew(1)
+        """How many of those who are settled share a step, if all share memory."""
+        self._plans: dict[int, list[tuple[Member, dict[int, int]]]] = {}
+        """Who gets which shards with which slots, by how many share a step: the same until the workers change."""
         self._lock = threading.Lock()
         self._under_way: list[Work] = []
         self._changes: list[Change] = []
@@ -178,21 +181,27 @@ class RayWorkers:
             times = Counter(shard for work in self._under_way if work.call == self._call for shard in work.shards)
             wanted = 2 if self._is_slow(kind, time.monotonic() - began) else 1
             missing = [shard for shard in self._in_order if shard not in covered and times[shard] < wanted]
-        self._learn(kind, time.monotonic() - began)
+        taken = time.monotonic() - began
+        self._learn(kind, taken)
+        if kind is Kind.GRADIENTS and self._plans:
+            self._crew.took(taken)
         self._spent.gather += time.perf_counter() - taken_in
         return results
 
     def _give(self, kind: Kind, step: int, shards: Sequence[int]) -> None:
         """Shares out some shards among the idle members: neighbours to the same one, since they add up there."""
-        at_first = shards is self._in_order and not self._under_way
-        if at_first and self._plan:
-            for member, slots in self._plan:
+        is_settled = shards is self._in_order and not self._under_way and self._settled is not None
+        # Held-out rows are many, and everybody is seen to be alive when they are asked for.
+        most = self._crew.size if is_settled and kind is not Kind.EVALUATE and self._plans else len(self._members)
+        if is_settled and (known := self._plans.get(most)):
+            for member, slots in known:
                 self._order(member, kind, step, slots)
             return
         plan: list[tuple[Member, dict[int, int]]] = []
         busy = {member.number for work in self._under_way for member in work.waits_for()}
         idle = [member for member in self._members.values() if member.membership and member.number not in busy]
         idle.sort(key=lambda member: (not member.is_shared, member.node, member.number))
+        del idle[most:]
         params: Any = None
         calls: dict[str, list[tuple[Member, Any, tuple[int, ...]]]] = {}
         for place, member in enumerate(idle):
@@ -215,8 +224,8 @@ class RayWorkers:
             everything = frozenset(shard for part in parts for shard in part)
             future = members[0].watched(answer)
             self._under_way.append(Work(self._call, everything, members, answer=future, parts=refs))
-        if at_first and self._settled is not None and sum(len(slots) for _, slots in plan) == len(shards):
-            self._plan = plan
+        if is_settled and sum(len(slots) for _, slots in plan) == len(shards):
+            self._plans[most] = plan
 
     def _order(self, member: Member, kind: Kind, step: int, slots: dict[int, int]) -> None:
         """Gives a member shards, each with a slot, through shared memory."""
@@ -251,7 +260,7 @@ class RayWorkers:
                 continue
             except RayTaskError:
                 self._under_way.remove(work)
-                self._settled = self._plan = None
+                self._unsettle()
                 for member in filter(work.is_of, work.members):
                     member.lose()
                 if work.call == self._call:
@@ -271,7 +280,7 @@ class RayWorkers:
 
     def _lose(self, member: Member, reason: str, cause: Cause, *, kill: bool = False) -> None:
         """Has a member join again."""
-        self._settled = self._plan = None
+        self._unsettle()
         self._changes.append(Lost(member.number, reason, cause))
         member.lose(kill=kill)
 
@@ -281,7 +290,7 @@ class RayWorkers:
             lent = self._lent
         if lent is self._settled:
             return
-        self._settled = self._plan = None
+        self._unsettle()
         for number, actor in lent.items():
             if number not in self._members and (number not in self._left or self._left[number].has_gone()):
                 join_seconds = self._patience.join_seconds
@@ -305,6 +314,12 @@ class RayWorkers:
                     raise WorkersError("a worker can't be started; the service's log says why") from error
         if self._members.keys() == lent.keys() and all(member.membership for member in self._members.values()):
             self._settled = lent
+            self._crew = Crew(len(lent))
+
+    def _unsettle(self) -> None:
+        """The workers change: what was planned for them holds no longer."""
+        self._settled = None
+        self._plans.clear()
 
     def _is_slow(self, kind: Kind, taken: float) -> bool:
         usual = self._usual.get(kind, FIRST_SECONDS)

@@ -122,7 +122,8 @@ METRICS: tuple[Metric[Shown], ...] = (
     Metric(
         "counter",
         "chainrule_worker_compute_seconds_total",
-        f"Time that each of a job's first {MOST_WORKERS} workers spent computing, by its number.",
+        f"Time that each of a job's first {MOST_WORKERS} workers spent computing, by its number. "
+        "Short steps are shared by as few of them as make them fastest.",
         Shown.compute_seconds,
         labels=("worker",),
     ),
