@@ -39,7 +39,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 def _begun(channel: grpc.aio.Channel, path: str, metadata: Metadata) -> list[Any]:
     """As many calls as that, each with its headers sent and, of a watch, its message."""
     if path == WATCH:
-        return [channel.unary_stream(path)(b"", metadata=metadata) for _ in range(MADE)]
+        watch: Any = channel.unary_stream(path)
+        return [watch(b"", metadata=metadata) for _ in range(MADE)]
     return [channel.stream_stream(path)(metadata=metadata) for _ in range(MADE)]
 
 
