@@ -80,9 +80,11 @@ ROWS = {
             runbook="job-overfits",
         ),
         graph(
-            "Scores of the held-out rows",
-            "After the newest epoch: accuracy, F1 and so on for classes, RMSE, R2 and so on for numbers.",
-            Query(of_job("chainrule_validation_score"), "{{score}}"),
+            "Scores",
+            "Of the held-out rows after the newest epoch: accuracy, F1 and so on for classes, RMSE, R2 and so on for"
+            " numbers. Of the training rows, accuracy alone, taken step by step.",
+            Query(of_job("chainrule_validation_score"), "{{score}}, validation"),
+            Query(of_job("chainrule_training_score"), "{{score}}, training"),
             span=6,
         ),
         graph(

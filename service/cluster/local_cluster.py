@@ -19,9 +19,10 @@ class LocalCluster:
     """Implements service.cluster.cluster.Cluster within the process."""
 
     slots: int = 4
+    memory_bytes: int = 8 << 30
 
     def room(self) -> Room:
-        return Room(self.slots, memory_bytes=8 << 30, held_bytes=1 << 30)
+        return Room(self.slots, self.memory_bytes, held_bytes=1 << 30)
 
     def want(self, workers: int) -> None:
         """It has what it has."""

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -49,7 +49,6 @@ class Node:
     def __init__(self, *options: str) -> None:
         check_token()
         check_shared_memory()
-        environment = {"RAY_worker_niceness": "0", **os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
         # No colours and no wrapping: the lines are read here.
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--log-style=record", *options]
         self._process = subprocess.Popen(
@@ -57,7 +56,7 @@ class Node:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=environment,
+            env=environment(os.environ),
             text=True,
             errors="replace",
             start_new_session=True,  # Ctrl-C is for its parent, which then ends it in order
@@ -95,6 +94,14 @@ class Node:
                     self._is_started = True
                     self._told.set()
         self._told.set()
+
+
+def environment(given: Mapping[str, str]) -> dict[str, str]:
+    """What a node is started with."""
+    # Without a mode `ray start --head` wants a token wherever Ray once left one in the home directory, and those who
+    # join, this process among them, bring none.
+    defaults = {"RAY_worker_niceness": "0", "RAY_AUTH_MODE": "disabled"}
+    return {**defaults, **given, "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 @contextmanager

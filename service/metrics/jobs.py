@@ -48,7 +48,15 @@ METRICS: tuple[Metric[Shown], ...] = (
         "gauge",
         "chainrule_validation_score",
         "Scores of the held-out rows after the newest epoch: accuracy, f1, rmse and so on.",
-        Shown.scores,
+        lambda seen: seen.scores("validation"),
+        labels=("score",),
+    ),
+    Metric(
+        "gauge",
+        "chainrule_training_score",
+        "Scores of the newest epoch's training rows, each taken in its step: accuracy, where there is one. Where it is "
+        "far above that of the held-out rows, the network learns the rows by heart.",
+        lambda seen: seen.scores("training"),
         labels=("score",),
     ),
     Metric(

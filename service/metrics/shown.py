@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from service.cluster.workers import CAUSES
 from service.jobs.events import Progress, Running
@@ -35,9 +36,13 @@ class Shown:
         epoch = self.job.epoch
         return self.progress.training_loss if self.progress.step else epoch.training_loss if epoch else None
 
-    def scores(self) -> Mapping[Labels, float]:
+    def scores(self, of: Literal["training", "validation"]) -> Mapping[Labels, float]:
         """Of the newest epoch, by name."""
-        return {(name,): score for name, score in (self.job.epoch.validation_scores if self.job.epoch else {}).items()}
+        epoch = self.job.epoch
+        if epoch is None:
+            return {}
+        scores = epoch.training_scores if of == "training" else epoch.validation_scores
+        return {(name,): score for name, score in scores.items()}
 
     def diagnoses(self) -> Mapping[Labels, float]:
         """1 for what is wrong, 0 for what isn't."""

@@ -71,10 +71,10 @@ def parse_spec(message: pb.TrainingJobSpec, path: str) -> JobSpec:
     shards = whole("shards", min(4, most_shards), most_shards, f"{most_shards:,}: no more than batch_size")
     most_workers = max(shards, 1)
     workers = whole("workers", min(2, most_workers), most_workers, f"{most_workers:,}: a worker needs a shard")
-    min_workers = whole("min_workers", 1, max(workers, 1), f"{workers}: no more than workers")
-    max_workers = whole(
-        "max_workers", workers, max(most_workers, workers), f"{most_workers:,}: a worker needs a shard", workers
-    )
+    asked = min(max(workers, 1), most_workers)  # What is wrong with `workers` is told once, and not of its bounds too.
+    min_workers = whole("min_workers", 1, asked, f"{asked:,}: no more than workers")
+    bounds = f"{most_workers:,}: no fewer than workers, and a worker needs a shard"
+    max_workers = whole("max_workers", asked, most_workers, bounds, least=asked)
     if not -MOST_PRIORITY <= message.priority <= MOST_PRIORITY:
         violations.add(f"{path}.priority", f"is {message.priority}; must be -{MOST_PRIORITY} to {MOST_PRIORITY}")
     keep_last = int(_given(message.checkpoints, "keep_last", 2))

@@ -1,6 +1,8 @@
 """Jobs that are refused: each with a code, the field, and a sentence that says what would be right; nothing changes."""
 
 import math
+import re
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -8,7 +10,8 @@ import numpy as np
 import pytest
 
 from chainrule.v1 import training_service_pb2 as pb
-from tests.api.running import ROWS, SECONDS, SPEC, Refusal, Service, X, Y, npz, refusal, request
+from service.cluster.local_cluster import LocalCluster
+from tests.api.running import ROWS, SECONDS, SPEC, Refusal, Service, X, Y, npz, refusal, request, serving
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
@@ -169,6 +172,22 @@ def test_a_wrong_field(changes: dict[str, Any], field: str, told: str, shared: S
     assert found.message == f"{path}: {found.fields[path]}"
     reasons = {"there is no dataset": "DATASET_NOT_FOUND", "is 5; the cluster": "TOO_MANY_WORKERS"}
     assert found.reason == next((reason for text, reason in reasons.items() if told.startswith(text)), "INVALID_FIELD")
+
+
+def test_more_memory_than_there_is(tmp_path: Path) -> None:
+    with serving(tmp_path, LocalCluster(memory_bytes=1)) as service:
+        service.upload("flowers", npz(x=X, y=Y))
+        found = refused(service, request())
+    assert (found.code, found.reason) == (INVALID, "TOO_LITTLE_MEMORY")
+    told = re.fullmatch(
+        r"needs ([0-9,]+) bytes for parameters, gradients and optimizer; the coordinator's machine has 1: use smaller "
+        r"layers or fewer shards",
+        found.fields[f"training_job.spec.{LAYERS}"],
+    )
+    assert told
+    enough = int(told[1].replace(",", ""))
+    with serving(tmp_path, LocalCluster(memory_bytes=enough)) as service:
+        assert service.create().name
 
 
 def test_all_wrong_fields_at_once(shared: Service) -> None:

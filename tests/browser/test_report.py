@@ -8,7 +8,10 @@ from playwright.sync_api import Browser
 
 from chainrule.cli.report import History, render
 from tests.browser.visiting import NARROW, WIDE, visiting
-from tests.unit.client.histories import HOSTILE, epoch, eventful, events_of, job, look
+from tests.unit.client.histories import HOSTILE, OVERFITTING, VANISHING, epoch, eventful, events_of, job, look
+
+LEAST_PIXELS = 9
+"""Of a line of text in a chart: with less, nobody can read it."""
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +30,19 @@ def test_everybody_can_use_it(
         visit.page.locator("summary").click()
         assert visit.violations() == []
         assert visit.overflow() == 0
+
+
+def test_what_was_found_is_read_on_a_phone_without_scrolling_sideways(browser: Browser, file: Path) -> None:
+    with visiting(browser, file, size=NARROW) as visit:
+        for text in (VANISHING.evidence, VANISHING.advice, OVERFITTING.advice, "From step 60 to 80"):
+            box = visit.page.locator(".finding").get_by_text(text).first.bounding_box()
+            assert box is not None, text
+            assert box["x"] >= 0, text
+            assert box["x"] + box["width"] <= NARROW[0], text
+        heights = (
+            """[...document.querySelectorAll("svg.chart text")].map(text => text.getBoundingClientRect().height)"""
+        )
+        assert min(visit.page.evaluate(heights)) > LEAST_PIXELS
 
 
 def test_it_looks_as_the_reader_prefers(browser: Browser, file: Path) -> None:

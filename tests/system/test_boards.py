@@ -130,6 +130,7 @@ def test_numbers_are_those_of_the_events(watched: Watched) -> None:
     assert watched.value("chainrule_learning_rate") == last.learning_rate
     scores = {score: watched.value("chainrule_validation_score", score=score) for score in last.validation_scores}
     assert scores == dict(last.validation_scores)
+    assert watched.value("chainrule_training_score", score="accuracy") == last.training_scores["accuracy"]
 
 
 def test_the_layers_are_those_of_the_newest_look(watched: Watched) -> None:

@@ -7,7 +7,7 @@ from typing import TypeVar
 from xml.etree.ElementTree import Element
 
 from chainrule.cli.curve import Points, Scale, finite, scale_of
-from chainrule.cli.report.element import element
+from chainrule.cli.report.element import element, scrolling
 from chainrule.cli.text import number
 
 Item = TypeVar("Item")
@@ -54,7 +54,7 @@ class Chart:
         note = "; the axis is logarithmic" if up.logarithmic else ""
         dashes = "; vertical lines: what was found, or went wrong" if self.marks else ""
         caption = element("figcaption", {}, f"{self.title} by step{note}{dashes}")
-        return element("figure", {}, caption, _legend([name for name, _ in curves]), drawing)
+        return element("figure", {}, caption, _legend([name for name, _ in curves]), scrolling(self.title, drawing))
 
 
 def thinned(items: Sequence[Item], most: int) -> list[Item]:

@@ -43,7 +43,7 @@ def gradient_map(looks: Sequence[HealthSampled]) -> Element | None:
     drawing.extend(_key(scale, bottom + 34))
     note = " (the colours are logarithmic)" if scale.logarithmic else ""
     caption = f"Length of the mean gradient by layer, first layer above, over the looks so far{note}"
-    return element("figure", {}, element("figcaption", {}, caption), drawing)
+    return element("figure", {}, element("figcaption", {}, caption), scrolling("Gradient by layer", drawing))
 
 
 def layer_table(looks: Sequence[HealthSampled]) -> Element | None:

@@ -12,7 +12,7 @@ from chainrule.cli.health import trouble_name
 from chainrule.cli.plain import describe
 from chainrule.cli.report.chart import Chart, Mark
 from chainrule.cli.report.element import Child, document, element, table
-from chainrule.cli.report.history import History
+from chainrule.cli.report.history import Finding, History
 from chainrule.cli.report.layers import confusion_table, gradient_map, layer_table
 from chainrule.cli.text import as_dict, number, optional, score, seconds, size, state_name
 from chainrule.resources import ENDED
@@ -106,20 +106,21 @@ def _diagnoses(history: History) -> list[Element]:
     if not found:
         nothing = "Nothing was found wrong with the training." if history.epochs else None
         return _section("Diagnoses", element("p", {}, nothing) if nothing else None)
-    rows: list[list[Child]] = [
-        [
-            trouble_name(finding.diagnosis.trouble),
-            finding.diagnosis.layer or "-",
-            f"{finding.diagnosis.step:,}",
-            "-" if finding.until is None else f"{finding.until:,}",
-            finding.diagnosis.evidence,
-            finding.diagnosis.advice,
-        ]
-        for finding in found[-MOST_ROWS:]
-    ]
-    columns = ["Trouble", "Layer", "Since step", "Until step", "Evidence", "Advice"]
-    caption = "What was found wrong with the training, and what can be done"
-    return _section("Diagnoses", table(caption, columns, rows, (2, 3)))
+    return _section("Diagnoses", *map(_finding, found[-MOST_ROWS:]))
+
+
+def _finding(finding: Finding) -> Element:
+    """Not a row of a table: sentences beside figures leave no room for each other on a narrow page."""
+    diagnosis, until = finding.diagnosis, finding.until
+    where = f" in {diagnosis.layer}" if diagnosis.layer else ""
+    when = f"Since step {diagnosis.step:,}" if until is None else f"From step {diagnosis.step:,} to {until:,}"
+    return element(
+        "div",
+        {"class": "finding" if until is None else "finding over"},
+        element("h3", {}, f"{trouble_name(diagnosis.trouble).capitalize()}{where}"),
+        element("p", {"class": "when"}, when),
+        *(element("p", {}, f"{text[:1].upper()}{text[1:]}") for text in (diagnosis.evidence, diagnosis.advice)),
+    )
 
 
 def _curves(history: History) -> list[Element]:

@@ -33,7 +33,8 @@ from tests.unit.service.test_loaded import made
 from tests.unit.service.test_registry import add
 
 RETENTION = 100.0
-EPOCH = EpochCompleted(1, 4, 0.5, 0.7, 0.6, 0.8, 0.05, 1.5, validation_scores={"accuracy": 0.8, "f1": 0.75})
+VALIDATION = {"accuracy": 0.8, "f1": 0.75}
+EPOCH = EpochCompleted(1, 4, 0.5, 0.7, 0.6, 0.8, 0.05, 1.5, 0, {"accuracy": 0.7}, VALIDATION)
 UNDER_WAY = (StateChanged(Starting()), StateChanged(Running()))
 PROGRESS = Progress(6, 0.4, 10.0, 2, 1)
 
@@ -123,6 +124,8 @@ def test_a_job_that_runs(service: Service) -> None:
     assert {name: scraped.value(name, job_id=job) for name in values} == pytest.approx(values)
     assert scraped.value("validation_score", job_id=job, score="f1") == 0.75
     assert scraped.value("validation_score", job_id=job, score="accuracy") == 0.8
+    assert scraped.value("training_score", job_id=job, score="accuracy") == 0.7
+    assert scraped.value("training_score", job_id=job, score="f1") is None
     assert scraped.value("job_info", job_id=job, display_name='a "b"\\c', state="running") == 1
     assert [scraped.value("exchange_workers", job_id=job, exchange=e) for e in ("shared_memory", "ray_objects")] == [
         1,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.cluster.cluster import ClusterError
-from service.cluster.node import Node, await_head, beside, check_token, head, why_not_started
+from service.cluster.node import Node, await_head, beside, check_token, environment, head, why_not_started
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,12 @@ def test_a_token_that_is_missing_or_empty(
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(path))
     with pytest.raises(ClusterError, match=f"{told}.*the same token on every machine"):
         check_token()
+
+
+def test_whether_a_token_is_wanted_follows_from_what_was_asked_for() -> None:
+    """And not from what Ray once left in the home directory, as it would if nothing were said."""
+    assert environment({"HOME": "/home/chain"})["RAY_AUTH_MODE"] == "disabled"
+    assert environment({"RAY_AUTH_MODE": "token"})["RAY_AUTH_MODE"] == "token"
 
 
 def test_no_cluster_for_others_without_a_token(monkeypatch: pytest.MonkeyPatch) -> None:

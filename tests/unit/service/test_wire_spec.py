@@ -288,6 +288,18 @@ WRONG: list[tuple[pb.TrainingJobSpec, str, str]] = [
     (message(workers=0), "workers", "is 0; must be 1 to 4: a worker needs a shard"),
     (message(workers=-2), "workers", "is -2; must be 1 to 4"),
     (message(shards=3, workers=4), "workers", "is 4; must be 1 to 3: a worker needs a shard"),
+    (message(workers=2, min_workers=3), "min_workers", "is 3; must be 1 to 2: no more than workers"),
+    (
+        message(workers=3, max_workers=2),
+        "max_workers",
+        "is 2; must be 3 to 4: no fewer than workers, and a worker needs",
+    ),
+    (
+        message(workers=3, max_workers=5),
+        "max_workers",
+        "is 5; must be 3 to 4: no fewer than workers, and a worker needs",
+    ),
+    (message(shards=2, workers=4, max_workers=2), "workers", "is 4; must be 1 to 2"),
 ]
 
 
