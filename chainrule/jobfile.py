@@ -53,6 +53,14 @@ def read_job_file(path: Path) -> JobFile:
     return JobFile(path, job, _resolve_dataset(path, job.spec))
 
 
+def job_file_text(job: TrainingJob) -> str:
+    """The job file that describes a job: what `read_job_file` makes the same job of."""
+    described = TrainingJob(display_name=job.display_name, labels=job.labels)
+    fields = [json_format.MessageToDict(part, preserving_proto_field_name=True) for part in (described, job.spec)]
+    text: str = yaml.safe_dump(fields[0] | fields[1], sort_keys=False, allow_unicode=True)
+    return text
+
+
 def read_network_file(path: Path) -> Network:
     """A network in a file of its own, such as ``layers: [...]``; or that of a job file. Raises JobFileError."""
     content = _parse(path)

@@ -32,7 +32,8 @@ class JobCalls(Connection):
     ) -> TrainingJob:
         """Puts a job in the queue, or, with `validate_only`, only checks it and fills in its defaults.
 
-        Repeating a call with the same `request_id` (a new UUID if None) and job returns the first call's job. Raises
+        Repeating a call with the same `request_id` (a new UUID if None) and job returns the first call's job. So the
+        call is repeated when the coordinator stops, until the next one is there, within the call's deadline. Raises
         InvalidRequest with a violation for every wrong field.
         """
         if isinstance(job, TrainingJobSpec):
@@ -40,7 +41,7 @@ class JobCalls(Connection):
         request = training_service_pb2.CreateTrainingJobRequest(
             training_job=job, request_id=request_id or str(uuid.uuid4()), validate_only=validate_only
         )
-        return self._call(self._training.CreateTrainingJob, request)
+        return self._call_again(self._training.CreateTrainingJob, request)
 
     def get_job(self, name: str) -> TrainingJob:
         """The job as it stands now."""

@@ -45,7 +45,8 @@ def _field(value: object, field: FieldDescriptor, path: str) -> Iterator[Violati
     elif field.message_type is not None and field.message_type.GetOptions().map_entry:
         yield from _map(value, field.message_type, path)
     elif not isinstance(value, list):
-        yield Violation(path, f"must be a list, not {_kind(value)}")
+        example = f", as [{value}]" if type(value) in (int, float) else ""
+        yield Violation(path, f"must be a list{example}, not {_kind(value)}")
     else:
         for index, element in enumerate(value):
             yield from _single(element, field, f"{path}[{index}]")

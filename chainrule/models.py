@@ -165,7 +165,7 @@ class ModelCalls(Connection):
         The model may be named by another alias: ``set_model_alias("production", "@staging")``.
         """
         request = model_service_pb2.SetModelAliasRequest(name=full_name(MODELS, name), alias=bare_alias(alias))
-        return self._call(self._models.SetModelAlias, request)
+        return self._call_again(self._models.SetModelAlias, request)
 
     def delete_model_alias(self, alias: str) -> None:
         """Removes an alias. Its model stays."""

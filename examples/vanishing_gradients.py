@@ -18,6 +18,7 @@ import numpy as np
 from chainrule.samples import make_sample
 from service.training.optimizers import Sgd
 from service.training.update import Update
+from worker import scores
 from worker.blocks import Block
 from worker.gradient import Gradient, Sums, tree_sum
 from worker.initializers import Initializer
@@ -83,7 +84,7 @@ def trained(name: str, hidden: list[Layer], epochs: int) -> Run:
         blocks = [Block(shard, 1, task.gradient(data, params, step, shard)) for shard in range(SHARDS)]
         update.apply(Sgd(), params, update.average(blocks, SHARDS), {}, RATE, step)
     sums: Sums = tree_sum([task.evaluate(data, params, shard) for shard in range(SHARDS)])
-    return Run(name, before, norms(task, data, params), float(sums.scores["accuracy"]) / sums.count)
+    return Run(name, before, norms(task, data, params), scores.values(task.scores, sums.scores)["accuracy"])
 
 
 def norms(task: Task, data: Data, params: np.ndarray) -> list[float]:

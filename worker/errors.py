@@ -21,17 +21,20 @@ class ShapeMismatch(ValueError):
     """A layer that cannot take the shape that reaches it.
 
     `path` leads to it from the network: (("layers", 3), ("branches", 1), ("layers", 0)), each step a field that holds
-    several and the number of the one.
+    several and the number of the one. `field` is that of the layer's own that doesn't fit the shape, if it is one's
+    fault.
     """
 
-    def __init__(self, path: tuple[tuple[str, int], ...], problem: str) -> None:
-        super().__init__(f"{'.'.join(f'{field}[{index}]' for field, index in path)}: {problem}")
+    def __init__(self, path: tuple[tuple[str, int], ...], problem: str, field: str = "") -> None:
+        where = [f"{name}[{index}]" for name, index in path] + ([field] if field else [])
+        super().__init__(f"{'.'.join(where)}: {problem}")
         self.path = path
         self.problem = problem
+        self.field = field
 
     def within(self, field: str, index: int) -> "ShapeMismatch":
         """The same, seen from one level further out."""
-        return ShapeMismatch(((field, index), *self.path), self.problem)
+        return ShapeMismatch(((field, index), *self.path), self.problem, self.field)
 
 
 class TargetMismatch(ValueError):

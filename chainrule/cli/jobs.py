@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 
 from chainrule.cli.follow import events_so_far, follow, view_for
 from chainrule.cli.health import health_lines
@@ -32,6 +31,7 @@ from chainrule.cli.text import (
 from chainrule.cli.train import detached
 from chainrule.client import Client
 from chainrule.errors import Aborted
+from chainrule.jobfile import job_file_text
 from chainrule.resources import ENDED, bare_id
 from chainrule.v1.training_job_pb2 import TrainingJob
 
@@ -101,7 +101,7 @@ def show(name: str, server: str, as_json: bool) -> None:
         click.echo(f"  layers      as of step {look.step:,}; the whole gradient {number(look.gradient_norm)}")
         click.echo("\n".join(f"    {line}" for line in health_lines(look)))
     click.echo()
-    click.echo(yaml.safe_dump(as_dict(job.spec), sort_keys=False), nl=False)
+    click.echo(job_file_text(job), nl=False)
 
 
 @jobs.command()

@@ -1,7 +1,9 @@
 """DatasetService."""
 
 import asyncio
+import contextvars
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +31,9 @@ T = TypeVar("T")
 KEPT = "what had arrived is kept, and another call may go on there"
 """What becomes of an upload that falls silent."""
 
+IMPORTS_AT_ONCE = 2
+"""How many files are fetched at a time; others wait. A store may take its time, and other calls need threads too."""
+
 
 class DatasetServicer(stubs.DatasetServiceServicer):
     """Datasets over gRPC."""
@@ -38,6 +43,7 @@ class DatasetServicer(stubs.DatasetServiceServicer):
         self._uploads = uploads
         self._imports = imports
         self._jobs = jobs
+        self._importing = ThreadPoolExecutor(IMPORTS_AT_ONCE, "import")
 
     async def UploadDataset(self, request: AsyncIterator[pb.UploadDatasetRequest], context: object) -> pb.Dataset:  # noqa: ARG002, N802
         messages = aiter(request)
@@ -78,7 +84,9 @@ class DatasetServicer(stubs.DatasetServiceServicer):
                 return self._datasets.add(request.dataset_id, content, path)
 
         try:
-            return dataset_message(await asyncio.to_thread(fetch_and_make))
+            caller = contextvars.copy_context()
+            fetched = asyncio.get_running_loop().run_in_executor(self._importing, caller.run, fetch_and_make)
+            return dataset_message(await fetched)
         except InvalidArgument as error:
             # Readers say "chunk", since an upload is the usual way; here it is the file at the address.
             renamed = [

@@ -14,11 +14,18 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
+import structlog
+
 from service.data.reading import BYTES_AT_ONCE
 from service.errors import FailedPrecondition, InvalidArgument, ResourceExhausted
 
 LONGEST_URI = 2_000
 FIELD = "uri"
+
+STORES = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oci", "oss", "b2", "memory")
+"""Where a name leads to what it says. Web servers send on to elsewhere, file servers have links."""
+
+_log = structlog.get_logger(__name__)
 
 
 class Imports:
@@ -39,8 +46,8 @@ class Imports:
     def fetch(self, uri: str, target: Path) -> tuple[str, int]:
         """Copies a file to `target`; returns its SHA-256 and size.
 
-        Raises FailedPrecondition if nothing can be imported here, InvalidArgument if the address is not below a root
-        or there is no file, ResourceExhausted if it is too large.
+        Raises FailedPrecondition if nothing can be imported here, or a store can't be read, InvalidArgument if the
+        address is not below a root or there is no file, ResourceExhausted if it is too large.
         """
         if not self._folders and not self._prefixes:
             raise FailedPrecondition(
@@ -64,8 +71,7 @@ class Imports:
         if not any(uri.startswith(prefix) for prefix in self._prefixes):
             raise self._outside(uri)
         try:
-            with _fsspec().open(uri, "rb") as file:
-                yield file
+            file = _fsspec().open(uri, "rb").open()
         except FileNotFoundError:
             raise _refuse(uri, "there is no such file") from None
         except ImportError:
@@ -75,6 +81,12 @@ class Imports:
             ) from None
         except PermissionError:
             raise _refuse(uri, "the coordinator may not read this file") from None
+        except FailedPrecondition:
+            raise
+        except Exception as error:
+            raise _unread(uri, error) from None
+        with file:
+            yield file
 
     @contextmanager
     def _open_file(self, uri: str) -> Iterator[IO[bytes]]:
@@ -110,7 +122,7 @@ class Imports:
     def _copy(self, uri: str, source: IO[bytes], target: Path) -> tuple[str, int]:
         digest, size = hashlib.sha256(), 0
         with target.open("wb") as file:
-            while data := source.read(BYTES_AT_ONCE):
+            while data := _read(uri, source):
                 size += len(data)
                 if size > self._most_bytes:
                     raise ResourceExhausted(
@@ -140,8 +152,10 @@ def _way_out(address: str) -> str:
     scheme, found, rest = address.partition("://")
     if not found or not (scheme.isascii() and scheme.replace("+", "").replace("-", "").isalnum()):
         return "must begin with a scheme, such as file:// or s3://"
-    if _scheme(address) != "file" and scheme.lower() in ("local", "zip", "tar", "dir", "reference", "github", "git"):
-        return f"{scheme}:// can't be imported from; give a folder, or the address of an object store"
+    if _scheme(address) not in ("file", *STORES):
+        return (
+            f"{scheme[:20]}:// can't be imported from; give a folder, or the address of an object store, such as s3://"
+        )
     if any(sign in rest for sign in ("?", "#", "::", "\\", "*")):
         return "must have none of ? # :: \\ * in it; write a ? or # of a file's name as %3F or %23"
     segments = [unquote(unquote(segment)) for segment in rest.split("/")]
@@ -160,6 +174,22 @@ def _fsspec() -> Any:
             reason="FORMAT_NOT_INSTALLED",
         ) from None
     return fsspec
+
+
+def _read(uri: str, source: IO[bytes]) -> bytes:
+    try:
+        return source.read(BYTES_AT_ONCE)
+    except Exception as error:
+        raise _unread(uri, error) from None
+
+
+def _unread(uri: str, error: Exception) -> FailedPrecondition:
+    """For whatever a store's own library raises when that is away, or wants other credentials."""
+    _log.warning("a file to import could not be read", uri=uri, exc_info=error)
+    return FailedPrecondition(
+        f"the coordinator couldn't read {uri[:200]!r}, and its log says why; try again, or have whoever runs it look",
+        reason="IMPORT_UNREADABLE",
+    )
 
 
 def _refuse(uri: str, problem: str) -> InvalidArgument:

@@ -14,9 +14,11 @@ import numpy as np
 
 from service.cluster.workers import Spent
 from service.jobs.health import LayerHealth
+from service.training.state import Diverged
 from service.training.update import DOT, Mean
 from worker import health
 from worker.arrays import Array, Rows
+from worker.gradient import Sums
 from worker.layers import KINDS, Leaf
 from worker.network import Network, Slot
 
@@ -53,6 +55,19 @@ class Looks:
         )
         numbers = [gradient, *(n for layer in layers for n in astuple(layer) if isinstance(n, float))]
         return (gradient, layers) if all(map(math.isfinite, numbers)) else None
+
+    def located(self, error: Diverged, sums: Sums) -> Diverged:
+        """The same, with the first layer of which something that isn't finite came out in a step; if there is one.
+
+        The layers behind it have it from there, and the gradients of all are broken by it.
+        """
+        assert sums.health is not None, "the workers were asked to look"  # noqa: S101
+        outputs = zip(self.network.outlooks.values(), health.outputs(self.network, sums.health), strict=True)
+        broken = [each.leaf for each, seen in outputs if seen is not None and not math.isfinite(seen.mean)]
+        if not broken:
+            return error
+        name, kind = self._name(broken[0]), KINDS[type(broken[0].layer)]
+        return Diverged(f"NaN or infinite numbers come out of {name} ({kind}): {error}")
 
     @cached_property
     def _changing(self) -> list[list[Slot]]:

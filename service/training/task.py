@@ -56,7 +56,7 @@ def make_task(spec: JobSpec, dataset: Dataset, path: str) -> Computation:
                 spec.loss.check(network.output_shape, _target(spec, network, targets))
                 _check_score(spec, spec.loss.scores(network.output_shape), path, violations)
         except ShapeMismatch as error:
-            violations.add(f"{path}.network.{_place(spec, error.path)}", error.problem)
+            violations.add(f"{path}.network.{_place(spec, error.path, error.field)}", error.problem)
         except InvalidValue as error:
             kind = next(kind for kind, cls in LOSSES.items() if isinstance(spec.loss, cls))
             violations.add(f"{path}.loss.{kind}.{error.field}", error.problem)
@@ -106,7 +106,7 @@ def _policy_task(spec: JobSpec, environment: Environment, path: str) -> PolicyTa
                 "can't be used to act: it counts rows, and an episode has many; use layer_norm, or dense layers",
             )
     except ShapeMismatch as error:
-        violations.add(f"{path}.network.{_place(spec, error.path)}", error.problem)
+        violations.add(f"{path}.network.{_place(spec, error.path, error.field)}", error.problem)
     task = PolicyTask(network, environment, shards)
     _check_watched(spec, shards, path, violations)
     _check_score(spec, task.scores, path, violations)
@@ -278,12 +278,12 @@ def check_weights(
         violations.add(field, f"{name!r} has weights that are all 0, so that no row would count")
 
 
-def _place(spec: JobSpec, path: tuple[tuple[str, int], ...]) -> str:
-    """The path to a layer as a request spells it: "layers[2].residual.layers[0].dense"."""
+def _place(spec: JobSpec, path: tuple[tuple[str, int], ...], own: str = "") -> str:
+    """The path to a layer, or to a field of its own, as a request spells it: "layers[2].residual.layers[0].dense"."""
     at: Any = spec
     names = []
     for field, index in path:
         at = getattr(at, field)[index]
         kind = next((kind for kind, cls in LAYERS.items() if isinstance(at, cls)), None)
         names += [f"{field}[{index}]", *([kind] if kind else [])]
-    return ".".join(names)
+    return ".".join([*names, own] if own else names)

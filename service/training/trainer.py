@@ -132,7 +132,7 @@ class Trainer:
                 if epoch := self._take_steps():
                     return self._state, epoch
             except Diverged as error:
-                self._roll_back(error)
+                self._roll_back(self._located(error))
 
     def _take_steps(self) -> EpochCompleted:
         """Steps to the end of the last epoch, and returns how that went."""
@@ -171,9 +171,8 @@ class Trainer:
         step, loss = self.outbox.newest
         if not step:
             return Progress()
-        rate = self._throughput.at(self.task.shards.samples(step))
-        workers = (self.workers.ready(), self.workers.shared())
-        return Progress(step, loss, rate, *workers, self._rate(step - 1), self._health)
+        speed, ready = self._throughput.at(self.task.shards.samples(step)), self.workers.ready()
+        return Progress(step, loss, speed, ready, self.workers.shared(), self._rate(step - 1), self._health)
 
     def _step(self) -> float:
         """One mini-batch in, one update out. Returns the mean loss before the update."""
@@ -268,7 +267,7 @@ class Trainer:
             step=state.step,
             training_loss=state.epoch.mean_loss,
             training_accuracy=training_scores.get("accuracy"),
-            validation_loss=held_out.mean_loss if held_out.count else None,
+            validation_loss=held_out.mean_loss if held_out.weight else None,
             validation_accuracy=validation_scores.get("accuracy"),
             learning_rate=self._rate(state.step - 1),
             duration_seconds=time.monotonic() - self._epoch_began,
@@ -338,6 +337,13 @@ class Trainer:
         self._epoch_began = time.monotonic()
         self._save()
 
+    def _located(self, error: Diverged) -> Diverged:
+        """The same, with the layer that shows it in the step that broke, or in the one that would have followed."""
+        if self.arrivals is not None:
+            return error  # a mini-batch that has not come yet can't be looked at
+        blocks = self._ask(partial(self.workers.gradients, self._state.step, look=True))
+        return self._looks.located(error, merge(blocks, self.spec.shards)[0].total.sums)
+
     def _save(self, *, tell: bool = False) -> None:
         check_state(self._state, self.task.network)
         self._state.unacknowledged = self.outbox.unacknowledged()
@@ -367,10 +373,8 @@ class Trainer:
         """Waits until there are enough workers. Raises WorkersLost or Stopped."""
         wait, fewest = self.policy.wait_seconds, self.spec.min_workers
         if not first:
-            reason = (
-                f"{self.workers.ready()} workers are left of at least {fewest}; waits up to {wait:g} seconds for more"
-            )
-            self.outbox.post(StateChanged(WaitingForWorkers(reason)))
+            left = f"{self.workers.ready()} workers are left of at least {fewest}"
+            self.outbox.post(StateChanged(WaitingForWorkers(f"{left}; waits up to {wait:g} seconds for more")))
         deadline = time.monotonic() + wait
         while not self.workers.wait(min(max(deadline - time.monotonic(), 0.0), STOP_SECONDS)):
             if self.stop.is_set():

@@ -17,7 +17,7 @@ import numpy as np
 
 from service.training.optimizers import Carried, Optimizer
 from service.training.regularization import Regularization
-from service.training.state import ADVICE, Diverged, first_broken
+from service.training.state import ADVICE, Diverged
 from worker.arrays import Array
 from worker.blocks import Block, merges
 from worker.gradient import Gradient, Sums
@@ -216,10 +216,10 @@ class Update:
 
 
 def check_finite(mean: Mean, network: Network, step: int) -> None:
-    """Raises Diverged, naming the first layer that shows it, if the step must not be applied."""
+    """Raises Diverged, naming the parameter where the way back goes wrong, if the step must not be applied."""
     if math.isfinite(mean.sums.loss) and math.isfinite(mean.squared_norm):
         return
-    broken = first_broken(mean.vector, network) or _broken_table(mean, network)
+    broken = _broken(mean, network)
     if math.isfinite(mean.sums.loss) and not broken:
         return  # the gradient is large, but only its square is beyond single precision
     where = f"the gradient of {broken}" if broken else "the loss"
@@ -229,10 +229,15 @@ def check_finite(mean: Mean, network: Network, step: int) -> None:
     )
 
 
-def _broken_table(mean: Mean, network: Network) -> str:
-    """The name of the first table whose gradient is not finite; "" if all is well."""
-    pairs = zip(network.tables, mean.tables, strict=True)
-    return next((table.slot.name for table, gradient in pairs if not np.isfinite(gradient.values).all()), "")
+def _broken(mean: Mean, network: Network) -> str:
+    """The name of the last parameter whose gradient is not finite; "" if all is well.
+
+    Gradients go from the last layer to the first: those in front of it may have it from there.
+    """
+    gradients = [(slot, slot.view(mean.vector)) for slot in network.slots if not slot.parameter.is_table]
+    gradients += [(table.slot, of.values) for table, of in zip(network.tables, mean.tables, strict=True)]
+    broken = [slot for slot, gradient in gradients if not np.isfinite(gradient).all()]
+    return max(reversed(broken), key=lambda slot: slot.layer).name if broken else ""
 
 
 def weights_of(network: Network) -> list[slice]:

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from google.protobuf import json_format
 
 from chainrule.v1 import training_service_pb2 as pb
 from service.cluster.local_cluster import LocalCluster
@@ -111,6 +112,44 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         LAYERS,
         "has 1,005,001,000 parameters in all; must have at most 100,000,000",
     ),
+    # the layer's own field, where that is what doesn't fit the shape that reaches it
+    *(
+        ({"network__layers": layers, "data__dataset": "datasets/images"}, f"{LAYERS}{field}", told)
+        for layers, field, told in (
+            (
+                [{"reshape": {"shape": [2, 2, 1]}}, {"relu": {}}, {"conv2d": {"filters": 2, "kernel_size": [2, 3]}}],
+                "[2].conv2d.kernel_size",
+                "is 3, which reaches over 3 places, but the rows of shape (2, 2, 1) that reach it have 2,",
+            ),
+            ([{"pool1d": {"pool_size": [4]}}], "[0].pool1d.pool_size", "is 4, which reaches over 4 places, but the"),
+            (
+                [{"conv1d": {"filters": 3, "kernel_size": [1], "groups": 3}}],
+                "[0].conv1d.groups",
+                "is 3; must divide the c",
+            ),
+            ([{"group_norm": {"groups": 3}}], "[0].group_norm.groups", "is 3; must divide the 2 channels"),
+            (
+                [{"multi_head_attention": {"heads": 3}}],
+                "[0].multi_head_attention.heads",
+                "is 3, among which the 2 feat",
+            ),
+            (
+                [{"flatten": {}}, {"quantum": {"qubits": 3}}],
+                "[1].quantum.qubits",
+                "is 3; the circuit then takes rows of",
+            ),
+            (
+                [{"rescale": {"offset": [1, 2, 3]}}],
+                "[0].rescale.offset",
+                "has 3 numbers, but rows of shape (2, 2) reach",
+            ),
+            (
+                [{"residual": {"layers": [{"tanh": {}}], "projection": [{"reshape": {"shape": [3]}}]}}],
+                "[0].residual.projection[0].reshape.shape",
+                "is (3,), which can't be made of rows of shape (2, 2), which have 4 numbers; give sizes whose product",
+            ),
+        )
+    ),
     # labels out of range
     (
         {"data__dataset": "datasets/high"},
@@ -161,7 +200,12 @@ def refused(service: Service, asked: pb.CreateTrainingJobRequest) -> Refusal:
 
 @pytest.mark.parametrize(("changes", "field", "told"), WRONG, ids=[f"{field}: {told[:40]}" for _, field, told in WRONG])
 def test_a_wrong_field(changes: dict[str, Any], field: str, told: str, shared: Service) -> None:
-    asked = request(**{path: value for path, value in changes.items() if value is not ...})
+    asked = request(
+        **{path: value for path, value in changes.items() if value is not ... and path != "network__layers"}
+    )
+    if layers := changes.get("network__layers"):
+        asked.training_job.spec.network.ClearField("layers")
+        json_format.ParseDict({"layers": layers}, asked.training_job.spec.network)
     if changes.get("loss__mean_squared_error"):
         asked.training_job.spec.loss.mean_squared_error.SetInParent()
     found = refused(shared, asked)

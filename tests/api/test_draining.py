@@ -38,6 +38,7 @@ def test_it_says_so_and_begins_nothing_new_while_jobs_write_their_checkpoints(
 ) -> None:
     job = gated.create(epochs=3)
     watch = gated.watch(job.name)
+    assert any(update.event.state_changed.state == TrainingJob.RUNNING for update in watch)
     assert cluster.entered.wait(SECONDS)
     gated.stop()
     assert not_serving(gated)  # while the job is in the middle of a step, and so for as long as this test likes
@@ -88,3 +89,33 @@ def test_a_client_s_watch_goes_on_when_the_next_one_is_there(tmp_path: Path) -> 
     assert [event.number for event in seen] == list(range(1, ended.last_event + 1))
     queued = [event.state_changed.reason for event in seen if event.state_changed.state == TrainingJob.QUEUED]
     assert queued == ["", "goes on when the coordinator, which was stopped, starts again"]
+
+
+def test_a_client_s_job_and_upload_are_taken_by_the_next_one(tmp_path: Path) -> None:
+    cluster = GatedCluster(slots=4)
+    made: list[str] = []
+    with serving(tmp_path, cluster, checkpoint_seconds=0.0) as service:
+        address = service.addresses["grpc"]
+        service.upload("flowers", FLOWERS)
+        held = service.create(epochs=3).name
+        client = Client(address)
+        calls = (
+            lambda: made.append(client.create_job(request(epochs=1).training_job, request_id="once").name),
+            lambda: made.append(client.upload_dataset(FLOWERS, "more").name),
+        )
+        assert client.get_job(held).name == held
+        assert cluster.entered.wait(SECONDS)
+        service.stop()
+        assert not_serving(service)
+        threads = [threading.Thread(target=call, daemon=True) for call in calls]
+        for thread in threads:
+            thread.start()
+        threads[0].join(0.7)  # by now both have been refused
+        assert not made
+        cluster.gate.set()
+    with client, serving(tmp_path, checkpoint_seconds=0.0, listen=address):
+        for thread in threads:
+            thread.join(SECONDS)
+        job = client.create_job(request(epochs=1).training_job, request_id="once")
+        assert sorted(made) == sorted(["datasets/more", job.name])
+        assert len(list(client.jobs())) == 2

@@ -2,7 +2,9 @@
 
 import gzip
 import io
+import os
 import struct
+import threading
 from pathlib import Path
 
 import fsspec
@@ -11,11 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.spec import AbstractFileSystem
 
 from chainrule import Client, InvalidRequest
 from chainrule.packing import Columns
 from chainrule.v1 import dataset_service_pb2 as pb
-from tests.api.running import SECONDS, Service, refusal, serving
+from tests.api.running import FLOWERS, SECONDS, Service, refusal, serving
 
 IMAGES = np.arange(48, dtype=np.uint8).reshape(6, 2, 4)
 LABELS = np.array([0, 1, 2, 0, 1, 2], np.uint8)
@@ -106,6 +109,34 @@ def test_importing(tmp_path: Path) -> None:
         assert (found.code, found.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "BAD_URI")
         data = Path(service.addresses["data_dir"], "datasets")
         assert sorted(path.name for path in data.iterdir()) == ["other", "wine"]
+
+
+class Stuck(AbstractFileSystem):  # type: ignore[misc]
+    """A store that says nothing until it is let go."""
+
+    go = threading.Event()
+
+    def _open(self, *_: object, **__: object) -> io.BytesIO:
+        assert self.go.wait(SECONDS)
+        return io.BytesIO(TABLE)
+
+
+def test_a_store_that_says_nothing_keeps_nobody_else_waiting(tmp_path: Path) -> None:
+    """There are more imports than the event loop has threads."""
+    fsspec.register_implementation("oci", Stuck, clobber=True)
+    many = (os.cpu_count() or 1) + 5
+    with serving(tmp_path, import_root=["oci://bucket"]) as service:
+        asked = [pb.ImportDatasetRequest(dataset_id=f"wine-{n}", uri="oci://bucket/wine.csv") for n in range(many)]
+        try:
+            calls = [service.datasets.ImportDataset.future(each, timeout=SECONDS) for each in asked]
+            gone = service.datasets.ImportDataset.future(asked[0], timeout=SECONDS)
+            service.upload("flowers", FLOWERS)
+            assert service.create(epochs=1).name
+            gone.cancel()
+            assert not any(call.done() for call in calls)
+        finally:
+            Stuck.go.set()
+        assert sorted(call.result().name for call in calls) == sorted(f"datasets/wine-{n}" for n in range(many))
 
 
 def test_importing_from_nowhere(shared: Service) -> None:

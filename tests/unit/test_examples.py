@@ -16,6 +16,7 @@ from examples.data.archives import MOST_BYTES, Archive, Missing, from_tar, from_
 from examples.data.columns import as_csv, has_text
 from examples.data.images import fashion_mnist
 from examples.data.series import DAY, LAST_WEEKS, PAST, WEEK, WEEKDAYS, half_hours
+from examples.vanishing_gradients import drawn, residual, trained
 
 
 def test_a_half_hour_knows_which_day_it_is_a_day_later() -> None:
@@ -98,3 +99,11 @@ def test_members_are_read_up_to_a_limit() -> None:
             read(content, "large")
         with pytest.raises(KeyError):
             read(content, "absent")
+
+
+def test_the_figure_of_vanishing_gradients_is_made_of_runs() -> None:
+    run = trained("sigmoid with ways around", residual(), epochs=1)
+    assert len(run.before) == len(run.after)
+    assert min(*run.before, *run.after) > 0
+    assert 0 < run.accuracy < 1
+    assert "sigmoid with ways around" in drawn([run] * 4)

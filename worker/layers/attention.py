@@ -50,9 +50,10 @@ class MultiHeadAttention:
     def output_shape(self, input_shape: Shape) -> Shape:
         time, features = sequence(input_shape, "attention", LONGEST)
         if not self.key_size and features % self.heads:
-            raise ValueError(
-                f"attention shares the {features} features of rows of shape {input_shape} among {self.heads} heads, "
-                "which leaves a rest; give a key_size, or a number of heads that divides them"
+            raise InvalidValue(
+                "heads",
+                f"is {self.heads}, among which the {features} features of rows of shape {input_shape} can't be shared; "
+                "give a key_size, or a number of heads that divides them",
             )
         if self.heads * time * time > MOST_WEIGHTS:
             raise ValueError(

@@ -66,9 +66,10 @@ class Convolution:
         check_places(self.kind, self.axes, input_shape)
         channels = input_shape[-1]
         if channels % self.groups:
-            raise ValueError(
-                f"{self.kind} has {self.groups} groups, which must divide the channels, but rows of shape "
-                f"{input_shape}, with {channels} channels, reach it"
+            raise InvalidValue(
+                "groups",
+                f"is {self.groups}; must divide the channels, but rows of shape {input_shape}, with {channels} "
+                "channels, reach it",
             )
         return channels
 
@@ -135,7 +136,7 @@ class Direct(Convolution):
 
     def windows(self, input_shape: Shape) -> Windows:
         """Over a row that enters."""
-        return self._steps().over(as_image(input_shape))
+        return self._steps().over(input_shape)
 
 
 @dataclass(frozen=True)

@@ -126,9 +126,9 @@ class GroupNorm:
     def output_shape(self, input_shape: Shape) -> Shape:
         shape = _with_features("group_norm", input_shape)
         if shape[-1] % self.groups:
-            raise ValueError(
-                f"group_norm can't divide the {shape[-1]} channels of rows of shape {shape} into {self.groups} groups; "
-                f"the number of groups must divide {shape[-1]}"
+            raise InvalidValue(
+                "groups",
+                f"is {self.groups}; must divide the {shape[-1]} channels of the rows of shape {shape} that reach it",
             )
         return shape
 

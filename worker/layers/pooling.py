@@ -12,7 +12,7 @@ from worker.arrays import Array, Shape
 from worker.errors import InvalidValue
 from worker.layers.along import Pooled, maxima, means
 from worker.layers.layer import Backward, Context, Parameter, Params, blanked
-from worker.layers.windows import Padding, Steps, Windows, as_image, check_places, check_size, images, steps, within
+from worker.layers.windows import Padding, Steps, Windows, check_places, check_size, images, steps, within
 
 
 class Pooling(Enum):
@@ -85,7 +85,7 @@ class Pool:
 
     def windows(self, input_shape: Shape) -> Windows:
         """Over a row that enters."""
-        return self._steps().over(as_image(input_shape))
+        return self._steps().over(input_shape)
 
 
 @dataclass(frozen=True)

@@ -51,9 +51,10 @@ class Quantum:
 
     def output_shape(self, input_shape: Shape) -> Shape:
         if input_shape != (self.qubits,):
-            raise ValueError(
-                f"a circuit of {self.qubits} qubits takes rows of shape ({self.qubits},), one angle a qubit, but rows "
-                f"of shape {input_shape} reach it; let a dense layer of {self.qubits} units come before it"
+            raise InvalidValue(
+                "qubits",
+                f"is {self.qubits}; the circuit then takes rows of shape ({self.qubits},), one angle a qubit, but rows "
+                f"of shape {input_shape} reach it; let a dense layer of {self.qubits} units come before it",
             )
         return input_shape
 

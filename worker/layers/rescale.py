@@ -35,9 +35,9 @@ class Rescale:
         features = input_shape[-1] if input_shape else 1
         for field, values in (("scale", self.scale), ("offset", self.offset)):
             if len(values) not in (1, features):
-                raise ValueError(
-                    f"rescale has {len(values):,} numbers of {field}, but rows of shape {input_shape} reach it; "
-                    f"give one, or {features:,}"
+                raise InvalidValue(
+                    field,
+                    f"has {len(values):,} numbers, but rows of shape {input_shape} reach it; give one, or {features:,}",
                 )
         return input_shape
 

@@ -47,8 +47,11 @@ class Reshape:
         have, want = math.prod(input_shape), math.prod(size for size in self.shape if size != -1)
         rest, over = divmod(have, want)
         if over or rest < 1 or (rest != 1 and -1 not in self.shape):
-            raise ValueError(
-                f"reshape can't make {self.shape} of rows of shape {input_shape}, which have {have:,} numbers"
+            fits = "sizes that divide it" if -1 in self.shape else "sizes whose product that is"
+            raise InvalidValue(
+                "shape",
+                f"is {self.shape}, which can't be made of rows of shape {input_shape}, which have {have:,} numbers; "
+                f"give {fits}",
             )
         return tuple(rest if size == -1 else size for size in self.shape)
 

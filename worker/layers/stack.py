@@ -22,6 +22,8 @@ def shapes(layers: Sequence[Layer], input_shape: Shape) -> tuple[Shape, ...]:
             found.append(layer.output_shape(found[-1]))
         except ShapeMismatch as error:
             raise error.within("layers", index) from error
+        except InvalidValue as error:
+            raise ShapeMismatch((("layers", index),), error.problem, error.field) from error
         except ValueError as error:
             raise ShapeMismatch((("layers", index),), str(error)) from error
     return tuple(found)
@@ -162,7 +164,7 @@ class Residual:
             return shape, Stack(self.projection).output_shape(input_shape)
         except ShapeMismatch as error:
             ((_, index), *rest) = error.path
-            raise ShapeMismatch((("projection", index), *rest), error.problem) from error
+            raise ShapeMismatch((("projection", index), *rest), error.problem, error.field) from error
 
 
 @dataclass(frozen=True)

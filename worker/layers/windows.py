@@ -117,29 +117,32 @@ class Steps:
     padding: Padding
     margin: Pair
     """Zeros on either side, with padding VALID."""
+    kernel_field: str
+    """Which of the layer's fields the kernel is, for what is raised."""
 
     @property
     def extent(self) -> Pair:
         """How far a kernel reaches."""
         return _pair(apart * (size - 1) + 1 for size, apart in zip(self.kernel, self.dilation, strict=True))
 
-    def over(self, image: Pair) -> Windows:
-        """The windows over an image. Raises ValueError if there is room for none."""
-        margins = [self._margins(axis, size) for axis, size in enumerate(image)]
-        before, after = _pair(front for front, _ in margins), _pair(behind for _, behind in margins)
-        windows = Windows(image, self.kernel, self.stride, self.dilation, before, after)
-        for extent, size in zip(self.extent, windows.padded, strict=True):
+    def over(self, input_shape: Shape) -> Windows:
+        """The windows over a row. Raises InvalidValue if there is room for none."""
+        windows = self._over(as_image(input_shape))
+        for axis, (extent, size) in enumerate(zip(self.extent, windows.padded, strict=True)):
             if extent > size:
-                raise ValueError(
-                    f"{self.kind} has a kernel that reaches over {extent} places, but {size} reach it, padding "
-                    "included; use a smaller kernel or padding SAME, or shrink less before it"
+                fits = (size - 1) // self.dilation[axis] + 1
+                raise InvalidValue(
+                    self.kernel_field,
+                    f"is {self.kernel[axis]}, which reaches over {extent} places, but the rows of shape {input_shape} "
+                    f"that reach it have {size}, padding included; must be at most {fits}, or use padding SAME, or "
+                    "shrink less before",
                 )
         return windows
 
     def under(self, outputs: Pair) -> Windows:
         """The windows over the image that a transposed layer makes of so many places: one for each of these.
 
-        Raises ValueError if there is no such image.
+        Raises InvalidValue if there is no such image.
         """
         every = zip(outputs, self.stride, self.extent, self.margin, strict=True)
         if self.padding is Padding.SAME:
@@ -147,8 +150,16 @@ class Steps:
         else:
             image = _pair((count - 1) * stride + extent - 2 * margin for count, stride, extent, margin in every)
         if min(image) < 1:
-            raise ValueError(f"{self.kind} would make nothing of {outputs[0]} places; use a smaller padding_size")
-        return self.over(image)
+            places = outputs[0] if image[0] < 1 else outputs[1]
+            raise InvalidValue(
+                "padding_size", f"would leave nothing of the {places} places that reach it; use a smaller one"
+            )
+        return self._over(image)
+
+    def _over(self, image: Pair) -> Windows:
+        margins = [self._margins(axis, size) for axis, size in enumerate(image)]
+        before, after = _pair(front for front, _ in margins), _pair(behind for _, behind in margins)
+        return Windows(image, self.kernel, self.stride, self.dilation, before, after)
 
     def _margins(self, axis: int, size: int) -> Pair:
         """Zeros in front and behind along an axis."""
@@ -177,6 +188,7 @@ def steps(
         _each("dilation", dilation, axes, 1),
         padding,
         _each("padding_size", margin or (0,), axes, 0),
+        kernel_field,
     )
     if margin and padding is not Padding.VALID:
         raise InvalidValue("padding_size", "is given beside padding SAME, which is another answer; give one")

@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from importlib import metadata, resources
 from xml.etree.ElementTree import Element
 
-import yaml
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from chainrule.cli.health import trouble_name
@@ -14,7 +13,8 @@ from chainrule.cli.report.chart import Chart, Mark
 from chainrule.cli.report.element import Child, document, element, table
 from chainrule.cli.report.history import Finding, History
 from chainrule.cli.report.layers import confusion_table, gradient_map, layer_table
-from chainrule.cli.text import as_dict, number, optional, score, seconds, size, state_name
+from chainrule.cli.text import number, optional, score, seconds, size, state_name
+from chainrule.jobfile import job_file_text
 from chainrule.resources import ENDED
 from chainrule.v1.training_event_pb2 import EpochCompleted, TrainingEvent
 from chainrule.v1.training_job_pb2 import TrainingJob
@@ -236,8 +236,7 @@ def _lineage(history: History) -> list[Element]:
         ("Started", _utc(_time(job.start_time)) if job.HasField("start_time") else None),
         ("Ended", _utc(_time(job.end_time)) if job.HasField("end_time") else None),
     ]
-    spec = yaml.safe_dump(as_dict(job.spec), sort_keys=False, allow_unicode=True)
-    source = element("pre", {"tabindex": "0", "aria-label": "Job file"}, element("code", {}, spec))
+    source = element("pre", {"tabindex": "0", "aria-label": "Job file"}, element("code", {}, job_file_text(job)))
     note = element("p", {}, "With the dataset, this job file trains the same bits again.")
     return _section("Lineage", _facts(facts), note, source)
 

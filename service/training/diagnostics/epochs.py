@@ -254,7 +254,7 @@ _WEIGH = (
 
 
 def _undone(job: Job, back: RolledBack) -> Finding:
-    evidence = f"{_evidence(job, back.reason)} The job went back to step {back.step}"
+    evidence = f"{_evidence(job, back.reason)}. The job went back to step {back.step}"
     advice = (
         f"It goes on with a learning rate of {number(back.learning_rate)}; if it has to go back again, begin with such "
         f"a rate, clip the gradient (optimizer.clip_norm), or scale the inputs to about unit size"
@@ -264,13 +264,13 @@ def _undone(job: Job, back: RolledBack) -> Finding:
 
 def _evidence(job: Job, reason: str) -> str:
     """Why a step couldn't be applied, and how the gradient came to that."""
-    reason = reason.removesuffix(ADVICE).rstrip()
+    reason = reason.removesuffix(ADVICE).rstrip(" .")
     looks = job.past.looks
     if len(looks) < 2 or looks[-1].gradient_norm < 10 * looks[0].gradient_norm:
         return reason
     return (
-        f"{reason} The length of the gradient grew from {number(looks[0].gradient_norm)} in step {looks[0].step} "
-        f"to {number(looks[-1].gradient_norm)} in step {looks[-1].step}."
+        f"{reason}. The length of the gradient grew from {number(looks[0].gradient_norm)} in step {looks[0].step} "
+        f"to {number(looks[-1].gradient_norm)} in step {looks[-1].step}"
     )
 
 

@@ -78,6 +78,7 @@ def test_labels_and_settings_by_command(service: FakeService, tmp_path: Path) ->
     assert told.exit_code == 0
     assert "labels      team=red" in told.stdout
     assert "priority 7" in told.stdout
+    assert "\nlabels:\n  team: red\n" in run("jobs", "show", "j1", *server).stdout
     job = service.training.jobs["jobs/j1"]
     assert (dict(job.labels), job.learning_rate, job.display_name) == ({"team": "red"}, 0.5, "n")
     (found,) = lines(run("jobs", "update", "j1", "--max-workers", "9", "--json", *server))

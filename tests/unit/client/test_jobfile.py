@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from chainrule import JobFileError
-from chainrule.jobfile import read_job_file
+from chainrule.jobfile import job_file_text, read_job_file
 from chainrule.v1.training_data_pb2 import TrainingData
 from chainrule.v1.training_job_pb2 import TrainingJobSpec
 
@@ -47,6 +47,17 @@ def test_a_job_may_have_labels(tmp_path: Path) -> None:
     assert dict(read_job_file(write(tmp_path, text)).job.labels) == {"team": "blue", "purpose": "the 2nd"}
 
 
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
+def test_what_is_written_down_is_read_as_the_same_job(tmp_path: Path, path: Path) -> None:
+    job = read_job_file(path).job
+    job.labels.update({"team": "blue", "version": "1", "ok": "yes", "nothing": ""})
+    job.display_name = "Blumen: 花 # 2"
+    job.spec.seed = (1 << 32) - 1
+    if not job.spec.HasField("environment") and not job.spec.data.dataset.startswith("datasets/"):
+        job.spec.data.dataset = "datasets/uploaded"
+    assert read_job_file(write(tmp_path, job_file_text(job))).job == job
+
+
 def test_what_is_left_out_stays_unset(tmp_path: Path) -> None:
     spec = read_job_file(write(tmp_path, DATA + "optimizer: {learning_rate: 1e-3}\nepochs:\n")).job.spec
     assert spec.optimizer.learning_rate == 0.001  # YAML takes 1e-3 for text
@@ -83,6 +94,10 @@ MISTAKES = [
     (DATA + "network: {layers: [relu]}", "network.layers[0]: must be a mapping of fields, not text; write relu: {}"),
     (DATA + "network: {layers: [3]}", "network.layers[0]: must be a mapping of fields, not 3; its fields are dense,"),
     (DATA + "network: {layers: {relu: {}}}", "network.layers: must be a list, not a mapping"),
+    (
+        DATA + "network: {layers: [{conv2d: {kernel_size: 3}}]}",
+        "network.layers[0].conv2d.kernel_size: must be a list, as [3], not 3",
+    ),
     (
         DATA + "network: {layers: [{dense: {units: 3, initializer: HE}}]}",
         "network.layers[0].dense.initializer: HE is not a value of it; there are GLOROT_UNIFORM,",

@@ -180,6 +180,22 @@ def test_without_its_best_checkpoint_it_gives_no_other(memory: Path) -> None:
 PLATEAU = Schedule(ReduceOnPlateau(0.5, 1, floor=0.1))
 
 
+def test_held_out_rows_that_weigh_nothing_say_nothing(memory: Path) -> None:
+    """A loss of 0 would be the best there can be, of whatever epoch came first."""
+    of = spec(early_stopping=EarlyStopping(patience=1), schedule=Schedule(ReduceOnPlateau(patience=1)))
+    weights = np.ones(ROWS, np.float32)
+    for shard in range(of.shards):
+        weights[of.shards_of(ROWS).validation(shard)] = 0
+    run = Run(memory, of=of, data=Data(INPUTS, TARGETS, weights))
+    run.train()
+    assert [(epoch.epoch, epoch.validation_loss, epoch.best_epoch) for epoch in run.epochs] == [
+        (1, None, 0),
+        (2, None, 0),
+        (3, None, 0),
+    ]
+    assert {epoch.learning_rate for epoch in run.epochs} == {of.learning_rate}
+
+
 def test_the_rate_falls_when_the_loss_does_not(memory: Path) -> None:
     run = Run(memory, of=replace(OSCILLATES, schedule=PLATEAU))
     run.train()

@@ -1,6 +1,7 @@
 """Imports: what lies below a root comes in, and nothing else does, however it is asked for."""
 
 import hashlib
+import io
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 import fsspec
 import pytest
+from fsspec.spec import AbstractFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -92,6 +94,8 @@ WRONG: dict[str, tuple[str, str]] = {
     "out of the prefix": ("memory://bucket/data/../secret", "must have no . or .. between slashes"),
     "out of the prefix in disguise": ("memory://bucket/data/%2E%2E/secret", "must have no . or .. between slashes"),
     "local files": ("local:///etc/passwd", "local:// can't be imported from"),
+    "a web server, which may send on to others": ("https://bucket/data/cars.csv", "https:// can't be imported from"),
+    "a server of files, which may have links": ("sftp://bucket/data/cars.csv", "sftp:// can't be imported from"),
     "a code host": ("github://org:repo@main/x", "github:// can't be imported from"),
     "an object that is none": ("memory://bucket/data/none", "there is no such file"),
 }
@@ -149,11 +153,46 @@ def test_a_store_that_is_not_installed(tmp_path: Path) -> None:
         Imports(["abfs://bucket"], 1000).fetch("abfs://bucket/x", tmp_path / "file")
 
 
+class StoreError(Exception):
+    """What a store's library raises: no OSError, with a text for nobody else."""
+
+
+class Away(AbstractFileSystem):  # type: ignore[misc]
+    """A store that can't be reached, or that breaks off."""
+
+    def _open(self, path: str, *_: object, **__: object) -> "Broken":
+        if "whole" in path:
+            raise StoreError("no credentials in /root/secret")
+        return Broken(DATA)
+
+
+class Broken(io.BytesIO):
+    """A file that ends in an error."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if data := super().read(size):
+            return data
+        raise StoreError("no credentials in /root/secret")
+
+
+@pytest.mark.parametrize("name", ["whole", "half"])
+def test_a_store_that_is_away(name: str, tmp_path: Path) -> None:
+    fsspec.register_implementation("b2", Away, clobber=True)
+    uri = f"b2://bucket/{name}.csv"
+    with pytest.raises(FailedPrecondition) as failed:
+        Imports(["b2://bucket"], 1000).fetch(uri, tmp_path / "file")
+    assert failed.value.reason == "IMPORT_UNREADABLE"
+    assert uri in failed.value.message
+    assert "secret" not in failed.value.message
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [
         ("/none/there", "--import-root /none/there: there is no such folder"),
         ("local:///etc", "local:// can't be imported from"),
+        ("http://127.0.0.1/data", "http:// can't be imported from; give a folder, or the address of an object store"),
+        ("HTTPS://example.org", "HTTPS:// can't be imported from"),
         ("memory://bucket/../x", "must have no . or .. between slashes"),
     ],
 )

@@ -28,7 +28,7 @@ from tests.unit.service.training_run import (
     finite,
     in_memory,
 )
-from worker.layers import Dense
+from worker.layers import Dense, Layer, ReLU, Rescale, Residual, Tanh
 from worker.losses import MeanSquaredError
 from worker.task import Data
 
@@ -187,3 +187,23 @@ def test_the_best_is_remembered_over_a_stop(tmp_path: Path) -> None:
     (best,) = (tmp_path / "parts").glob("best-*")
     (expected,) = (tmp_path / "whole").glob("best-*")
     assert load_file(best)["params"].tobytes() == load_file(expected)["params"].tobytes()
+
+
+OVERFLOWS = Residual((Dense(4), Rescale((1e30,)), Rescale((1e30,)), Dense(4)))
+
+
+@pytest.mark.parametrize("layers", [(Dense(4), OVERFLOWS, ReLU(), Dense(3)), (Dense(4), OVERFLOWS, Dense(3), Tanh())])
+def test_the_layer_that_turns_nan_is_named_and_not_those_that_have_it_from_there(
+    layers: tuple[Layer, ...], tmp_path: Path
+) -> None:
+    """Backward it breaks the gradients of all layers in front of it, forward the outputs of all behind it."""
+    with pytest.raises(
+        Diverged, match=r"^NaN or infinite numbers come out of layers\.1\.layers\.2 \(rescale\): .* in step 1 "
+    ):
+        Run(tmp_path, of=spec(layers=layers, optimizer=Sgd())).train()
+
+
+def test_the_layer_that_turns_nan_on_held_out_rows_is_named_if_the_next_ones_show_it_too(tmp_path: Path) -> None:
+    of = spec(layers=(Dense(4), Dense(3)), optimizer=Sgd(), batch_size=1000, learning_rate=1e30)
+    with pytest.raises(Diverged, match=r"come out of layers\.\d \(dense\): the validation loss after step 1 is NaN"):
+        Run(tmp_path, of=of).train()

@@ -191,9 +191,9 @@ def test_segments_have_rates_of_their_own_and_what_is_frozen_stays(optimizer: Op
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(("layer", "name"), [(0, "layers.0.weight"), (1, "layers.0.bias"), (3, "layers.2.bias")])
-def test_a_broken_gradient_names_its_layer(value: float, layer: int, name: str) -> None:
+def test_a_broken_gradient_names_the_layer_from_which_it_goes_back(value: float, layer: int, name: str) -> None:
     vector = np.zeros(NETWORK.size, np.float32)
-    vector[NETWORK.slots[layer].offset :] = value
+    vector[: NETWORK.slots[layer].offset + 1] = value
     mean = average([Gradient(vector, Sums(1.0, {}, 1, 1)), Gradient(np.zeros_like(vector), Sums(1.0, {}, 1, 1))])
     with pytest.raises(Diverged, match=rf"the gradient of {name} is NaN or infinite in step 5 .*not applied"):
         check_finite(mean, NETWORK, step=4)

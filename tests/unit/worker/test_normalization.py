@@ -150,7 +150,7 @@ def test_statistics_are_folded_by_their_rows(sizes: tuple[int, ...]) -> None:
         (
             GroupNorm(4),
             (3, 6),
-            r"can't divide the 6 channels of rows of shape \(3, 6\) into 4 groups",
+            r"groups: is 4; must divide the 6 channels of the rows of shape \(3, 6\)",
         ),
     ],
     ids=str,

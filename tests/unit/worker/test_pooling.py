@@ -156,7 +156,7 @@ def test_what_is_refused(make: Any, field: str, problem: str) -> None:
     [
         (Pool2d(), (28, 28), ["pool2d", "(28, 28)", "reshape to (28, 28, 1)"]),
         (Pool1d(), (8,), ["pool1d", "(8,)"]),
-        (Pool2d(), (1, 4, 3), ["reaches over 2 places", "1"]),
+        (Pool2d(), (1, 4, 3), ["pool_size: is 2", "(1, 4, 3)", "at most 1"]),
         (Pool2d(), (4, 0, 3), ["(4, 0, 3)"]),
         (GlobalPool(), (5,), ["global_pool", "(5,)"]),
         (GlobalPool(), (0, 5), ["(0, 5)"]),
@@ -164,8 +164,8 @@ def test_what_is_refused(make: Any, field: str, problem: str) -> None:
         (Reshape((6,)), (12,), ["12 numbers"]),
         (Reshape((-1, 4)), (6,), ["(-1, 4)"]),
         (Reshape((-1, 4)), (0,), ["(0,)"]),
-        (Rescale((1.0, 2.0)), (2, 3), ["2 numbers of scale", "(2, 3)", "give one, or 3"]),
-        (Rescale(offset=(1.0, 2.0)), (), ["2 numbers of offset"]),
+        (Rescale((1.0, 2.0)), (2, 3), ["scale: has 2 numbers", "(2, 3)", "give one, or 3"]),
+        (Rescale(offset=(1.0, 2.0)), (), ["offset: has 2 numbers"]),
     ],
     ids=str,
 )

@@ -87,5 +87,5 @@ def test_sizes_out_of_range_are_refused(qubits: int, depth: int, field: str) -> 
 
 @pytest.mark.parametrize("shape", [(), (2,), (4,), (3, 1)], ids=str)
 def test_it_says_what_would_fit(shape: Shape) -> None:
-    with pytest.raises(ValueError, match=r"3 qubits takes rows of shape \(3,\).* let a dense layer of 3 units"):
+    with pytest.raises(ValueError, match=r"qubits: is 3; .* rows of shape \(3,\).* let a dense layer of 3 units"):
         Quantum(3).output_shape(shape)
