@@ -1,4 +1,4 @@
-"""How much one principal may ask for: calls in a second, and calls at a time.
+"""How much one caller may ask for: a principal calls in a second, and calls at a time; a stranger the latter.
 
 They keep one from taking what the others need; what the service can bear altogether is limited where it is borne.
 """
@@ -60,3 +60,29 @@ class Limits:
         self._open[name] -= 1
         if not self._open[name]:
             del self._open[name]
+
+
+class OpenCalls:
+    """Calls at a time of those who needn't say who they are, by where they come from. For one thread."""
+
+    def __init__(self, most_each: int, most: int) -> None:
+        """`most_each` from one address, `most` from all."""
+        self._most_each = most_each
+        self._most = most
+        self._open: Counter[str] = Counter()
+
+    def begin(self, address: str) -> None:
+        """Counts a call that begins. Raises ResourceExhausted, and doesn't count it then."""
+        if self._open[address] >= self._most_each or self._open.total() >= self._most:
+            raise ResourceExhausted(
+                f"of calls that need no token there may be {self._most_each:,} at a time from one address, and "
+                f"{self._most:,} altogether; end some, such as watches of the health service",
+                reason="TOO_MANY_CONCURRENT_CALLS",
+            )
+        self._open[address] += 1
+
+    def end(self, address: str) -> None:
+        """Counts a call that began and has ended."""
+        self._open[address] -= 1
+        if not self._open[address]:
+            del self._open[address]

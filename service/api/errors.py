@@ -239,5 +239,5 @@ async def _abort(error: Exception, context: grpc.aio.ServicerContext[Any, Any]) 
 def _told(error: Exception) -> Exception:
     """What clients are told of instead of an error: a full disk is one that they may know of."""
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return ResourceExhausted("the service's disk is full; nothing was kept", reason="STORAGE_FULL")
+        return ResourceExhausted("the service's disk is full, so that nothing came of this call", reason="STORAGE_FULL")
     return error

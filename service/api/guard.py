@@ -1,6 +1,8 @@
 """The guard before every call: who calls, may they, do they call too often; and the audit log of what they changed."""
 
+import asyncio
 import functools
+import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -10,13 +12,23 @@ import structlog
 
 from service.access.audit import Audit
 from service.access.door import Door
-from service.access.limits import Limits
+from service.access.limits import Limits, OpenCalls
 from service.access.principals import EVERYONE, Principal, Scope, act_as
 from service.api.errors import code_name
-from service.errors import PermissionDenied, ServiceError, Unauthenticated, Unavailable
+from service.errors import Aborted, InvalidArgument, PermissionDenied, ServiceError, Unauthenticated, Unavailable
 
 NOTE_SECONDS = 1.0
 """Refused strangers are in the log so often at the most, or they could fill it."""
+
+ARRIVAL_SECONDS = 300.0
+"""How long the one message of a call may be on its way."""
+
+MOST_OF_AN_ADDRESS = 100
+MOST_OF_STRANGERS = 500
+"""Calls at a time of methods that are open to everyone, from one address and from all: health watches, above all. What
+gRPC takes at a time is more, so that nobody without a token can keep those out who have one."""
+
+AS_STREAM = {"unary_unary": "stream_unary", "unary_stream": "stream_stream"}
 
 _TRAINING, _DATASETS, _MODELS = (f"/chainrule.v1.{name}Service" for name in ("Training", "Dataset", "Model"))
 _INFERENCE, _HEALTH = "/inference.GRPCInferenceService", "/grpc.health.v1.Health"
@@ -68,10 +80,14 @@ _log = structlog.get_logger(__name__)
 class Guard(grpc.aio.ServerInterceptor):
     """Lets a call through to its method, or refuses it before its messages are even parsed."""
 
-    def __init__(self, door: Door, limits: Limits, audit: Audit | None) -> None:
+    def __init__(
+        self, door: Door, limits: Limits, audit: Audit | None, arrival_seconds: float = ARRIVAL_SECONDS
+    ) -> None:
         self._door = door
         self._limits = limits
+        self._strangers = OpenCalls(MOST_OF_AN_ADDRESS, MOST_OF_STRANGERS)
         self._audit = audit
+        self._arrival_seconds = arrival_seconds
         self._noted = 0.0
         self._draining = False
 
@@ -84,29 +100,39 @@ class Guard(grpc.aio.ServerInterceptor):
     ) -> Any:
         """Wraps the handler of one call."""
         handler = await continuation(details)
-        needed = NEEDED.get(details.method, Scope.ADMIN)
-        if handler is None or needed is None:
-            return handler
-        sent = [value for name, value in details.invocation_metadata or () if name == "authorization"]
-        try:
-            principal = self._door.principal([value for value in sent if isinstance(value, str)])
-        except Unauthenticated as error:
-            return _refusing(handler, error, self._note_stranger)
+        if handler is None:
+            return None
+        needed, principal = NEEDED.get(details.method, Scope.ADMIN), None
+        if needed is not None:
+            sent = [value for name, value in details.invocation_metadata or () if name == "authorization"]
+            try:
+                principal = self._door.principal([value for value in sent if isinstance(value, str)])
+            except Unauthenticated as error:
+                return _refusing(handler, error, self._note_stranger)
         call = _Call(self, principal, needed, details.method)
-        for kind in ("unary_unary", "stream_unary"):
+        for kind in ("unary_unary", "stream_unary", "unary_stream", "stream_stream"):
             if method := getattr(handler, kind):
-                return handler._replace(**{kind: call.answering_once(method)})
-        for kind in ("unary_stream", "stream_stream"):
-            if method := getattr(handler, kind):
-                return handler._replace(**{kind: call.answering_often(method)})
+                # The standard health service writes its answers to the context instead of yielding them.
+                often = inspect.isasyncgenfunction(method)
+                arriving = self._arrival_seconds if kind in AS_STREAM else None
+                wrapped = call.answering_often(method, arriving) if often else call.answering_once(method, arriving)
+                return _at_once(handler, kind, wrapped)
         return handler
 
-    def admit(self, principal: Principal, needed: Scope, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        """Counts the call, and has everything from here on happen on the principal's behalf. Raises what refuses it."""
-        self._limits.begin(principal.name)
+    def count(self, principal: Principal | None, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        """Counts a call for as long as it is open: the principal's, or that of nobody in particular.
 
-        end: Any = functools.partial(self._end, principal.name)
+        Raises ResourceExhausted.
+        """
+        # All connections from one address are one stranger's: "ipv4:192.0.2.7" of "ipv4:192.0.2.7:50312".
+        limits, who = (self._limits, principal.name) if principal else (self._strangers, _address(context.peer()))
+        limits.begin(who)
+
+        end: Any = functools.partial(_end, limits, who)
         context.add_done_callback(end)
+
+    def admit(self, principal: Principal, needed: Scope) -> None:
+        """Has everything from here on happen on the principal's behalf. Raises what refuses the call."""
         if principal.scope < needed:
             raise PermissionDenied(
                 f"{principal.name!r} has the scope {principal.scope.name.lower()}, and this needs "
@@ -119,9 +145,6 @@ class Guard(grpc.aio.ServerInterceptor):
                 reason="COORDINATOR_STOPPING",
             )
         act_as(principal)
-
-    def _end(self, name: str, _context: object) -> None:
-        self._limits.end(name)
 
     def note(self, principal: Principal, method: str, resource: str, outcome: str, peer: str) -> None:
         """Puts a call into the audit log."""
@@ -138,7 +161,8 @@ class Guard(grpc.aio.ServerInterceptor):
 class _Call:
     """One call, from its admission to its end."""
 
-    def __init__(self, guard: Guard, principal: Principal, needed: Scope, method: str) -> None:
+    def __init__(self, guard: Guard, principal: Principal | None, needed: Scope | None, method: str) -> None:
+        """Without a principal and a scope, of a method that is open to everyone."""
         self._guard = guard
         self._principal = principal
         self._needed = needed
@@ -146,14 +170,16 @@ class _Call:
         self._resource = ""
         """What it is about, as far as that is known."""
 
-    def answering_once(self, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    def answering_once(
+        self, method: Callable[..., Awaitable[Any]], arrival_seconds: float | None
+    ) -> Callable[..., Awaitable[Any]]:
+        """A method that takes one message, which may be that long on its way, or a stream of them."""
+
         @functools.wraps(method)
-        async def wrapped(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        async def wrapped(requests: AsyncIterator[Any], context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             outcome, peer = "OK", context.peer()
             try:
-                seen = self._seen(request)
-                self._admit(context)
-                response = await method(seen, context)
+                response = await method(await self._admitted(requests, context, arrival_seconds), context)
                 self._resource = self._resource or _resource(response)
             except BaseException as error:
                 outcome = _outcome(error)
@@ -165,14 +191,18 @@ class _Call:
 
         return wrapped
 
-    def answering_often(self, method: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
+    def answering_often(
+        self, method: Callable[..., AsyncIterator[Any]], arrival_seconds: float | None
+    ) -> Callable[..., AsyncIterator[Any]]:
+        """As answering_once, of a method with a stream of answers."""
+
         @functools.wraps(method)
-        async def wrapped(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        async def wrapped(
+            requests: AsyncIterator[Any], context: grpc.aio.ServicerContext[Any, Any]
+        ) -> AsyncIterator[Any]:
             outcome, peer = "OK", context.peer()
             try:
-                seen = self._seen(request)
-                self._admit(context)
-                async for response in method(seen, context):
+                async for response in method(await self._admitted(requests, context, arrival_seconds), context):
                     yield response
             except BaseException as error:
                 outcome = _outcome(error)
@@ -182,48 +212,86 @@ class _Call:
 
         return wrapped
 
-    def _admit(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    async def _admitted(
+        self,
+        requests: AsyncIterator[Any],
+        context: grpc.aio.ServicerContext[Any, Any],
+        arrival_seconds: float | None,
+    ) -> Any:
+        """The request, or the stream of them. Counted before anything of it is waited for. Raises what refuses it."""
         names = context.auth_context().get("x509_common_name", ())
         if self._principal is EVERYONE and names:
             # There are no tokens, but a certificate that TLS has checked.
             self._principal = Principal(next(iter(names)).decode(errors="replace"), Scope.ADMIN)
-        self._guard.admit(self._principal, self._needed, context)
-
-    def _seen(self, request: Any) -> Any:
-        """The request, or the stream of them, after a look at what the first is about."""
-        if isinstance(request, AsyncIterator):
-            return self._all_seen(request)
-        self._resource = _resource(request)
+        self._guard.count(self._principal, context)
+        if arrival_seconds is None:
+            request: Any = self._all_seen(requests)
+        else:
+            request = await _arrived(context, arrival_seconds)
+            self._resource = _resource(request)
+        if self._principal and self._needed:
+            self._guard.admit(self._principal, self._needed)
         return request
 
     async def _all_seen(self, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        """After a look at what the first is about."""
         async for request in requests:
             self._resource = self._resource or _resource(request)
             yield request
 
     def _note(self, outcome: str, peer: str) -> None:
         """Of a stream that its client left this may come late: a call that is over must not be asked for its peer."""
-        if self._needed > Scope.READ:
+        if self._principal and self._needed and self._needed > Scope.READ:
             self._guard.note(self._principal, self._method, self._resource, outcome, peer)
 
 
-def _refusing(handler: Any, error: Unauthenticated, note: Callable[[str, str], None]) -> Any:
-    """A handler of the same kind that refuses, and takes what comes as it is."""
+def _at_once(handler: Any, kind: str, method: Callable[..., Any]) -> Any:
+    """A handler of a stream of requests, in place of one of that kind.
 
-    async def once(_request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+    gRPC would wait for a single request before it asks anyone, for as long as the client likes; and as each such call
+    is one of those that it takes at a time, anyone could keep all others out.
+    """
+    return handler._replace(request_streaming=True, **{kind: None} | {AS_STREAM.get(kind, kind): method})
+
+
+async def _arrived(context: grpc.aio.ServicerContext[Any, Any], seconds: float) -> Any:
+    """The one message of a call. Raises InvalidArgument if it is none, or there is none, or Aborted."""
+    try:
+        # Not from the stream of requests: those are generators, and one that isn't exhausted costs a task to end it.
+        async with asyncio.timeout(seconds):
+            message = await context.read()
+    except TimeoutError:
+        raise Aborted(f"the message of the call hadn't come after {seconds:g} seconds", reason="CALL_IDLE") from None
+    if isinstance(message, ServiceError):
+        raise message
+    if message is grpc.aio.EOF:
+        raise InvalidArgument.of("request", "is missing: the call ended without a message", reason="NO_MESSAGE")
+    return message
+
+
+def _address(peer: str) -> str:
+    return peer.rpartition(":")[0] or peer
+
+
+def _end(limits: Limits | OpenCalls, who: str, _context: object) -> None:
+    limits.end(who)
+
+
+def _refusing(handler: Any, error: Unauthenticated, note: Callable[[str, str], None]) -> Any:
+    """A handler of the same kind that refuses, and waits for nothing that would come."""
+
+    async def once(_requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         note(context.peer(), error.reason)
         raise error
 
-    async def often(_request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-        await once(_request, context)
+    async def often(_requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        await once(_requests, context)
         yield
 
-    methods = {
-        kind: once if kind.endswith("unary") else often
-        for kind in ("unary_unary", "stream_unary", "unary_stream", "stream_stream")
-        if getattr(handler, kind)
-    }
-    return handler._replace(request_deserializer=lambda data: data, **methods)
+    (kind,) = (
+        kind for kind in ("unary_unary", "stream_unary", "unary_stream", "stream_stream") if getattr(handler, kind)
+    )
+    return _at_once(handler, kind, once if kind.endswith("unary") else often)
 
 
 def _resource(message: Any) -> str:

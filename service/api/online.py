@@ -185,8 +185,8 @@ class OnlineStreams:
     async def _why_gone(self, job_id: str) -> Aborted | Unavailable | FailedPrecondition:
         """Why a job's trainer has ended, once that is known."""
         job = self._jobs.get(job_id)
-        deadline = time.monotonic() + END_SECONDS
-        while isinstance(job.state, Running) and self._feed(job_id) and time.monotonic() < deadline:
+        revision, deadline = job.revision, time.monotonic() + END_SECONDS
+        while isinstance(job.state, Running) and job.revision == revision and time.monotonic() < deadline:
             await asyncio.sleep(LOOK_SECONDS)
             job = self._jobs.get(job_id)
         with suppress(FailedPrecondition):

@@ -22,7 +22,7 @@ from safetensors.numpy import save
 
 from chainrule import Client, PermissionDenied, ServiceError, Unauthenticated
 from chainrule.inference import open_inference_pb2
-from chainrule.v1 import dataset_service_pb2, model_service_pb2, training_service_pb2
+from chainrule.v1 import dataset_service_pb2, model_service_pb2, online_pb2, training_service_pb2
 from chainrule.v1.network_pb2 import Network
 from service.access.principals import Scope
 from service.api.guard import NEEDED
@@ -162,7 +162,11 @@ def test_what_one_makes_another_cannot_end(guarded: Service) -> None:
         assert bob.get_model(model).created_by == "alice"
         for change in (bob.pause_job, bob.resume_job, bob.cancel_job, bob.delete_job):
             _not_owner(lambda change=change: change(name), name)  # type: ignore[misc]
+        _not_owner(lambda: bob.update_job(name, priority=7), name)
         _not_owner(lambda: bob.delete_model(model), model)
+        start = online_pb2.TrainOnlineRequest(start=online_pb2.OnlineStart(name=name))
+        sent = guarded.training.TrainOnline(iter([start]), timeout=SECONDS, metadata=bearer("bob"))
+        assert refusal(lambda: next(sent)).reason == "NOT_OWNER"
         alice.cancel_job(name)
         _not_owner(lambda: bob.delete_job(name), name)
         _not_owner(lambda: bob.delete_dataset("flowers"), "datasets/flowers")

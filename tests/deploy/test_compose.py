@@ -87,6 +87,17 @@ def test_a_login_shell_finds_what_kuberay_starts(image: str) -> None:
     assert version("chainrule") in said
 
 
+def test_traces_are_asked_for_where_compose_is_run() -> None:
+    def given(**env: str) -> dict[str, str]:
+        told = run("docker", "compose", "-f", "deploy/compose.yaml", "config", "--format", "json", env=env)
+        variables = json.loads(told)["services"]["coordinator"]["environment"]
+        return {name: value for name, value in variables.items() if name.startswith("OTEL_") and value is not None}
+
+    sent = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4317", "OTEL_SERVICE_NAME": "training"}
+    assert given(**sent).items() >= sent.items()
+    assert not {name for name in given() if name not in os.environ}
+
+
 def test_alertmanager_is_where_prometheus_looks_for_it(deployment: Deployment) -> None:
     def asked(url: str) -> str:
         ask = f"import urllib.request as r; print(r.urlopen({url!r}, timeout=5).read().decode())"

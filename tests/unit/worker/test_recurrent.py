@@ -316,7 +316,7 @@ def test_what_is_out_of_range(make: object, field: str, problem: str) -> None:
         (Lstm(1001), (1000, 1), "makes 1,001,000 numbers of a row of shape (1000, 1); must be at most 1,000,000"),
         (Gru(501, bidirectional=True), (1000, 1), "of 1,002 units makes 1,002,000 numbers"),
         (MultiHeadAttention(2), (4,), "(time, features)"),
-        (MultiHeadAttention(3), (2, 4), "shares the 4 features of rows of shape (2, 4) among 3 heads"),
+        (MultiHeadAttention(3), (2, 4), "is 3, among which the 4 features of rows of shape (2, 4) can't be shared"),
         (MultiHeadAttention(2), (4097, 2), "at most 4,096 places, but 4,097 reach it"),
         (MultiHeadAttention(2), (3000, 2), "18,000,000 weights a row; must be at most 16,777,216"),
         (PositionalEncoding(), (4,), "(time, features)"),

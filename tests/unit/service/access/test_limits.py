@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.access.limits import Limits
+from service.access.limits import Limits, OpenCalls
 from service.errors import ResourceExhausted
 
 
@@ -55,3 +55,16 @@ def test_calls_at_a_time() -> None:
     limits.begin("bob")
     limits.end("alice")
     limits.begin("alice")
+
+
+def test_calls_at_a_time_from_an_address_and_from_all() -> None:
+    limits = OpenCalls(2, 3)
+    for address in ("ipv4:192.0.2.1", "ipv4:192.0.2.1", "ipv4:192.0.2.2"):
+        limits.begin(address)
+    for address in ("ipv4:192.0.2.1", "ipv4:192.0.2.3"):
+        with pytest.raises(ResourceExhausted, match="2 at a time from one address, and 3 altogether"):
+            limits.begin(address)
+    limits.end("ipv4:192.0.2.2")
+    with pytest.raises(ResourceExhausted):
+        limits.begin("ipv4:192.0.2.1")
+    limits.begin("ipv4:192.0.2.3")
