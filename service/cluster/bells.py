@@ -1,9 +1,15 @@
 """What the trainer sleeps on while its workers work."""
 
+import os
 import threading
+import time
 from typing import Protocol
 
 from worker.segment import Segment, semaphore, wait
+
+
+LOOKING_SECONDS = 0.0005
+"""How long to look out before going to sleep."""
 
 
 class Bell(Protocol):
@@ -12,8 +18,12 @@ class Bell(Protocol):
     def ring(self) -> None:
         """Wakes it, from any thread."""
 
-    def wait(self, seconds: float) -> None:
-        """Sleeps until it rings, `seconds` at the most."""
+    def wait(self, seconds: float, *, looking: bool = False) -> None:
+        """Sleeps until it rings, `seconds` at the most.
+
+        With `looking` it looks out for a while before that, and lets whoever has something to do go first: a processor
+        takes longer to wake from its sleep than a small network's shard takes.
+        """
 
 
 class SharedBell:
@@ -25,7 +35,11 @@ class SharedBell:
     def ring(self) -> None:
         self._semaphore.release()
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float, *, looking: bool = False) -> None:
+        if looking:
+            until = time.perf_counter() + LOOKING_SECONDS
+            while not self._semaphore.value and time.perf_counter() < until:
+                os.sched_yield()
         wait(self._semaphore, seconds)
 
 
@@ -38,5 +52,5 @@ class ThreadBell:
     def ring(self) -> None:
         self._semaphore.release()
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float, *, looking: bool = False) -> None:  # noqa: ARG002 - what takes long is asked for here
         self._semaphore.acquire(timeout=max(seconds, 0.0))

@@ -4,6 +4,7 @@ Every shard is a pure function, so that anyone may compute it, twice if need be:
 the same bits. Nothing here depends on which worker it was.
 """
 
+import os
 import threading
 import time
 from collections import Counter
@@ -18,7 +19,7 @@ import structlog
 from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
 
 from service.cluster.bells import Bell, SharedBell, ThreadBell
-from service.cluster.crew import Crew
+from service.cluster.crew import SHORT_SECONDS, Crew
 from service.cluster.members import Member
 from service.cluster.work import Spending, Work, why_lost
 from service.cluster.workers import Cause, Change, Joined, Lost, Spent, TooFewWorkers, WorkersError
@@ -32,6 +33,8 @@ from worker.task import Computation
 
 LOOK_SECONDS = 0.05
 """How often to look whether a worker that has an order is still alive."""
+
+PROCESSORS = os.cpu_count() or 1
 
 FIRST_SECONDS = 5.0
 """What an order is taken to usually last before there was any."""
@@ -167,7 +170,9 @@ class RayWorkers:
                 before = time.perf_counter()
                 self._give(kind, step, missing)
                 self._spent.split += time.perf_counter() - before
-            self._bell.wait(LOOK_SECONDS)
+            # Where steps are short, and a processor is left to the trainer, it looks out for the answers.
+            is_short = self._usual.get(kind, FIRST_SECONDS) < SHORT_SECONDS
+            self._bell.wait(LOOK_SECONDS, looking=is_short and self._crew.size < PROCESSORS)
             taken_in = time.perf_counter()
             for work, blocks in self._collect():
                 if work.call == self._call and not work.shards & covered:
