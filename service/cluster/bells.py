@@ -7,7 +7,6 @@ from typing import Protocol
 
 from worker.segment import Segment, semaphore, wait
 
-
 LOOKING_SECONDS = 0.0005
 """How long to look out before going to sleep."""
 

@@ -32,7 +32,7 @@ def bell(request: pytest.FixtureRequest) -> Iterator[Bell]:
 
 @pytest.mark.parametrize("looking", [False, True], ids=["asleep", "looking"])
 @pytest.mark.parametrize("after", [-1.0, 0.0, LOOKING_SECONDS / 4, 100 * LOOKING_SECONDS])
-def test_a_ring_ends_one_wait(bell: Bell, after: float, looking: bool) -> None:  # noqa: FBT001
+def test_a_ring_ends_one_wait(bell: Bell, after: float, looking: bool) -> None:
     ringing = threading.Timer(max(after, 0), bell.ring)
     ringing.start()
     if after < 0:
