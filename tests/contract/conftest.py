@@ -1,8 +1,11 @@
 """One Ray for all modules but test_nodes.py, which comes before those that use it: it takes seconds to start."""
 
+import fcntl
 import os
+import tempfile
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,10 +22,20 @@ def left_over() -> list[str]:
     return [path.name for path in SHARED_MEMORY.iterdir() if PREFIX in path.name]
 
 
+@contextmanager
+def only_one_starts() -> Iterator[None]:
+    """Rays that start in the same moment, from two processes of the tests, may take each other's session for theirs."""
+    with (Path(tempfile.gettempdir()) / "chainrule-test-ray.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[RayCluster]:
     """Workers in processes of their own."""
-    with closing(RayCluster(None, SLOTS, PREFIX)) as made:
+    with only_one_starts():
+        made = RayCluster(None, SLOTS, PREFIX)
+    with closing(made):
         yield made
     assert not left_over()
 

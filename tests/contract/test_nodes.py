@@ -22,7 +22,7 @@ from service.training.optimizers import Sgd
 from service.training.session import Order, Trained, Training
 from service.training.task import make_task, shuffle_window
 from service.training.trainer import Policy
-from tests.contract.conftest import PREFIX, left_over
+from tests.contract.conftest import PREFIX, left_over, only_one_starts
 from tests.contract.tasks import LOSS, NETWORK, SHARDS
 from tests.contract.working import MIXED, OBJECTS, SHARED, evaluated, expected, process, total, working
 from worker.arrays import Array
@@ -43,9 +43,10 @@ ROWS, FEATURES = 26_000, 2_048
 def nodes() -> Iterator[RayCluster]:
     assert not ray.is_initialized()
     made = Cluster()
-    for _ in range(2):
-        made.add_node(num_cpus=2, object_store_memory=STORE_BYTES, include_dashboard=False)
     try:
+        with only_one_starts():
+            for _ in range(2):
+                made.add_node(num_cpus=2, object_store_memory=STORE_BYTES, include_dashboard=False)
         with closing(RayCluster(made.address, 1, f"{PREFIX}nodes-")) as joined:
             yield joined
     finally:
