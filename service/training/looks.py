@@ -6,6 +6,7 @@ any number of them. A look takes a copy of the parameters, and about as long as 
 
 import math
 import statistics
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, dataclass
 from functools import cached_property
@@ -146,17 +147,19 @@ def _squares(numbers: Array, less: Array | None = None) -> Iterator[float]:
         yield square if math.isfinite(square) else math.inf
 
 
+MOST_STEPS = 10_000
+"""Of more steps between two questions the newest tell enough."""
+
+
 class Stragglers:
     """How far the slowest worker is behind the others."""
 
     def __init__(self) -> None:
-        self._spent: dict[int, tuple[float, int]] = {}
+        self._spent: deque[Spent] = deque(maxlen=MOST_STEPS)
 
     def add(self, spent: Spent) -> None:
-        """Takes in what workers computed in a step."""
-        for each in spent.computed:
-            seconds, shards = self._spent.get(each.worker, (0.0, 0))
-            self._spent[each.worker] = (seconds + each.seconds, shards + each.shards)
+        """Takes in what workers computed in a step; what that says is found out when somebody asks."""
+        self._spent.append(spent)
 
     def ratio(self) -> float | None:
         """The slowest worker's mean time for a shard over the median's, since this was asked last.
@@ -164,8 +167,12 @@ class Stragglers:
         Of an even number the faster of the two in the middle is the median, so that one of two can be seen to lag.
         None with fewer than two workers.
         """
-        means = _means(self._spent.values())
-        self._spent = {}
+        steps, self._spent = self._spent, deque(maxlen=MOST_STEPS)
+        totals: dict[int, tuple[float, int]] = {}
+        for each in (computed for spent in steps for computed in spent.computed):
+            seconds, shards = totals.get(each.worker, (0.0, 0))
+            totals[each.worker] = (seconds + each.seconds, shards + each.shards)
+        means = _means(totals.values())
         return max(means) / statistics.median_low(means) if len(means) > 1 else None
 
 

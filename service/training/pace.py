@@ -12,6 +12,9 @@ from service.jobs.spec import JobSpec
 MOST_UPDATES = 512
 """At the most so many updates lie between two looks at the layers. A look costs at most about as much as a step."""
 
+SPARSE = 20 * MOST_UPDATES
+"""From so many updates on that many do lie between two looks."""
+
 
 @dataclass(frozen=True)
 class Pace:
@@ -53,6 +56,8 @@ class Pace:
         It makes an update; and that is among the first twenty, or of the later ones every second, fourth and so on,
         as their number doubles; or the last.
         """
+        if self.spec.accumulate == 1 and step >= SPARSE and (step + 1) % MOST_UPDATES and step + 1 != self.total_steps:
+            return False  # in short: this is asked in every step, and what follows is as long as a look costs
         return self.ends_update(step) and self._is_due(step, MOST_UPDATES)
 
     def is_told(self, step: int) -> bool:
