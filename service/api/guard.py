@@ -28,6 +28,7 @@ MOST_OF_STRANGERS = 500
 """Calls at a time of methods that are open to everyone, from one address and from all: health watches, above all. What
 gRPC takes at a time is more, so that nobody without a token can keep those out who have one."""
 
+KINDS = ("unary_unary", "stream_unary", "unary_stream", "stream_stream")
 AS_STREAM = {"unary_unary": "stream_unary", "unary_stream": "stream_stream"}
 
 _TRAINING, _DATASETS, _MODELS = (f"/chainrule.v1.{name}Service" for name in ("Training", "Dataset", "Model"))
@@ -110,7 +111,7 @@ class Guard(grpc.aio.ServerInterceptor):
             except Unauthenticated as error:
                 return _refusing(handler, error, self._note_stranger)
         call = _Call(self, principal, needed, details.method)
-        for kind in ("unary_unary", "stream_unary", "unary_stream", "stream_stream"):
+        for kind in KINDS:
             if method := getattr(handler, kind):
                 # The standard health service writes its answers to the context instead of yielding them.
                 often = inspect.isasyncgenfunction(method)
@@ -288,9 +289,7 @@ def _refusing(handler: Any, error: Unauthenticated, note: Callable[[str, str], N
         await once(_requests, context)
         yield
 
-    (kind,) = (
-        kind for kind in ("unary_unary", "stream_unary", "unary_stream", "stream_stream") if getattr(handler, kind)
-    )
+    (kind,) = (kind for kind in KINDS if getattr(handler, kind))
     return _at_once(handler, kind, once if kind.endswith("unary") else often)
 
 

@@ -34,6 +34,9 @@ LEAST_SHARED_BYTES = 256 << 20
 
 CONNECT_SECONDS = 5.0
 
+TERMS_SECONDS = 20.0
+"""How much longer than it is told to, the process may take that listens for a coordinator: to start, and for a call."""
+
 ADDRESS = re.compile(r"[^/:\[\]]+:[0-9]{1,5}")
 
 STARTED = "Ray runtime started"
@@ -208,10 +211,18 @@ def await_head(address: str, seconds: float) -> None:
 def check_terms(address: str, seconds: float) -> None:
     """Raises ClusterError unless the coordinator of a cluster says in time that this machine may work for it."""
     command = [sys.executable, "-m", "service.cluster.terms", address, str(seconds)]
-    surroundings = environment(os.environ)
-    done = subprocess.run(
-        command, env=surroundings, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
+    try:
+        done = subprocess.run(
+            command,
+            env=environment(os.environ),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds + TERMS_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise ClusterError(f"Ray's store of names at {address} didn't answer in time; is that Ray all right?") from None
     if done.returncode:
         raise ClusterError(next(iter(done.stderr.splitlines()[-1:]), "Ray's store of names can't be read"))
 

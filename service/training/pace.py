@@ -12,8 +12,8 @@ from service.jobs.spec import JobSpec
 MOST_UPDATES = 512
 """At the most so many updates lie between two looks at the layers. A look costs at most about as much as a step."""
 
-SPARSE = 20 * MOST_UPDATES
-"""From so many updates on that many do lie between two looks."""
+SPARSE = 10 * MOST_UPDATES
+"""From so many updates on the looks are that far apart."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Pace:
         as their number doubles; or the last.
         """
         if self.spec.accumulate == 1 and step >= SPARSE and (step + 1) % MOST_UPDATES and step + 1 != self.total_steps:
-            return False  # in short: this is asked in every step, and what follows is as long as a look costs
+            return False  # what follows says so too, but takes four times as long, in every step
         return self.ends_update(step) and self._is_due(step, MOST_UPDATES)
 
     def is_told(self, step: int) -> bool:

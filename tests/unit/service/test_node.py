@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 
 from service.cluster.cluster import ClusterError
-from service.cluster.node import Node, await_head, beside, check_token, environment, head, why_not_started
+from service.cluster.node import (
+    Node,
+    await_head,
+    beside,
+    check_terms,
+    check_token,
+    environment,
+    head,
+    why_not_started,
+)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +44,15 @@ def test_what_ray_printed_becomes_a_line(lines: list[str], told: str) -> None:
 def test_an_address_that_is_none(address: str) -> None:
     with pytest.raises(ClusterError, match="must be HOST:PORT"):
         await_head(address, 0)
+
+
+def test_somebody_answers_who_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.cluster.node.TERMS_SECONDS", 2.0)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        with pytest.raises(ClusterError, match="didn't answer in time"):
+            check_terms(f"127.0.0.1:{silent.getsockname()[1]}", 0.5)
 
 
 def test_nobody_answers() -> None:
