@@ -32,9 +32,9 @@ from service.cluster.ray_workers import Patience, RayWorkers
 from service.cluster.workers import Spent
 from service.jobs.spec import JobSpec
 from service.training.checkpoints import Checkpoints
-from service.training.looks import Stragglers
 from service.training.outbox import Outbox
 from service.training.pace import MOST_UPDATES, Pace
+from service.training.runner import NEWS_SECONDS
 from service.training.state import TrainingState
 from service.training.timing import Timing
 from service.training.trainer import Policy, Stopped, Trainer
@@ -94,14 +94,12 @@ class _InTurns(Trainer):
     def _take_steps(self) -> Any:
         self._paces = (self._pace, _NoLooks(self.spec, self.task.shards.steps_per_epoch))
         self._timings = (self.timing, _NoTiming())
-        self._stragglers_of = (self._stragglers, _NoStragglers())
         self.seconds: dict[Seen, list[float]] = {seen: [] for seen in Seen}
         for number in range(WARM_ROUNDS + self.rounds):
             for place in range(len(Seen)):
                 seen = Seen((number + place) % len(Seen))
                 self._pace = self._paces[seen is not Seen.EVERYTHING]
                 self.timing = self._timings[seen is Seen.NOTHING]
-                self._stragglers = self._stragglers_of[seen is Seen.NOTHING]
                 self._end = self._state.step + MOST_UPDATES
                 began = time.perf_counter()
                 with suppress(_Enough):
@@ -132,11 +130,6 @@ class _NoLooks(Pace):
 class _NoTiming(Timing):
     def step(self, asking: float, spent: Spent, average: float, optimizer: float) -> None:
         """Counts nothing."""
-
-
-class _NoStragglers(Stragglers):
-    def add(self, spent: Spent) -> None:
-        """Nor this."""
 
 
 def measure(setting: Setting) -> Cost:
@@ -175,9 +168,19 @@ def _measured(setting: Setting, workers: RayWorkers) -> Mapping[Seen, list[float
         checkpoints, policy = Checkpoints(Path(directory), of.keep_last), Policy(checkpoint_seconds=1e9)
         trainer = _InTurns(of, task, workers, checkpoints, policy, Outbox(), threading.Event())
         trainer.rounds = setting.rounds
+        threading.Thread(target=_ask, args=(trainer,), daemon=True).start()
         with suppress(Stopped):
             trainer.train()
+        trainer.stop.set()
     return trainer.seconds
+
+
+def _ask(trainer: Trainer) -> None:
+    """What the service does while a job trains: it asks for what is new. A turn without anything to tell has none."""
+    while not trainer.stop.wait(NEWS_SECONDS):
+        if not isinstance(trainer.timing, _NoTiming):
+            trainer.timing.count()
+            trainer.outbox.progress()
 
 
 def _cost(seconds: Mapping[Seen, list[float]]) -> Cost:

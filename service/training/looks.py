@@ -5,15 +5,12 @@ any number of them. A look takes a copy of the parameters, and about as long as 
 """
 
 import math
-import statistics
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass
 from functools import cached_property
 
 import numpy as np
 
-from service.cluster.workers import Spent
 from service.jobs.health import LayerHealth
 from service.training.state import Diverged
 from service.training.update import DOT, Mean
@@ -145,36 +142,3 @@ def _squares(numbers: Array, less: Array | None = None) -> Iterator[float]:
             piece -= others[start : start + DOT]
         square = float(np.dot(piece, piece))
         yield square if math.isfinite(square) else math.inf
-
-
-MOST_STEPS = 10_000
-"""Of more steps between two questions the newest tell enough."""
-
-
-class Stragglers:
-    """How far the slowest worker is behind the others."""
-
-    def __init__(self) -> None:
-        self._spent: deque[Spent] = deque(maxlen=MOST_STEPS)
-
-    def add(self, spent: Spent) -> None:
-        """Takes in what workers computed in a step; what that says is found out when somebody asks."""
-        self._spent.append(spent)
-
-    def ratio(self) -> float | None:
-        """The slowest worker's mean time for a shard over the median's, since this was asked last.
-
-        Of an even number the faster of the two in the middle is the median, so that one of two can be seen to lag.
-        None with fewer than two workers.
-        """
-        steps, self._spent = self._spent, deque(maxlen=MOST_STEPS)
-        totals: dict[int, tuple[float, int]] = {}
-        for each in (computed for spent in steps for computed in spent.computed):
-            seconds, shards = totals.get(each.worker, (0.0, 0))
-            totals[each.worker] = (seconds + each.seconds, shards + each.shards)
-        means = _means(totals.values())
-        return max(means) / statistics.median_low(means) if len(means) > 1 else None
-
-
-def _means(spent: Iterable[tuple[float, int]]) -> list[float]:
-    return [seconds / shards for seconds, shards in spent if seconds > 0]

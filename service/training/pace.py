@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from service.jobs.events import LearningRateChanged
 from service.jobs.spec import JobSpec
 
-MOST_UPDATES = 512
+MOST_UPDATES = 1024
 """At the most so many updates lie between two looks at the layers. A look costs at most about as much as a step."""
 
 SPARSE = 10 * MOST_UPDATES

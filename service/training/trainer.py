@@ -27,7 +27,7 @@ from service.jobs.health import HealthSampled
 from service.jobs.spec import JobSpec, OnDivergence
 from service.training.arrivals import MOST_UNANSWERED, Arrivals, Silent, Taken
 from service.training.checkpoints import Checkpoints
-from service.training.looks import Looks, Stragglers
+from service.training.looks import Looks
 from service.training.outbox import Outbox
 from service.training.pace import Pace
 from service.training.standing import is_best, is_last, is_told, judge, why_early
@@ -101,7 +101,7 @@ class Trainer:
         Raises Diverged, WorkersLost, Stopped, Silent, and OSError if a checkpoint can't be written.
         """
         network = self.task.network
-        self._looks, self._stragglers = Looks(network), Stragglers()
+        self._looks = Looks(network)
         self._health: HealthSampled | None = None
         self._lost: dict[int, float] = {}
         self._throughput = Throughput()
@@ -186,7 +186,6 @@ class Trainer:
         mean = self._average(blocks) if updates else self._accumulate(blocks)
         check_finite(mean, self.task.network, state.step)
         averaged = clock()
-        self._stragglers.add(spent)
         if updates:
             self._apply(mean, look=look)
         state.step += 1
@@ -233,7 +232,7 @@ class Trainer:
         if not look:
             update()
         elif (seen := self._looks.at(state.params, mean, update)) is not None:
-            self._health = HealthSampled(state.step + 1, *seen, self._stragglers.ratio())
+            self._health = HealthSampled(state.step + 1, *seen, self.timing.straggler_ratio())
             if self._pace.is_told(state.step):
                 self.outbox.post(self._health)
 

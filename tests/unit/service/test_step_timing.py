@@ -1,14 +1,16 @@
 """The anatomy of a step: its phases add up to it, whatever the clocks of others say."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from service.cluster.workers import CAUSES, Computed, Spent
 from service.training.outbox import Outbox
-from service.training.timing import PHASES, Timing
+from service.training.timing import PHASES, Histogram, Timing
 from tests.unit.service.examples import DATA, task
 from tests.unit.service.training_run import STEPS, Run
 from tests.unit.service.unreliable import UnreliableWorkers
@@ -25,6 +27,50 @@ def test_phases_add_up(split: float, rest: float, gather: float, computed: list[
     assert timing.steps.seconds == pytest.approx(split + rest + gather + 0.75)
     assert all(seconds >= -1e-9 for seconds in timing.seconds.values())
     assert [sum(timing.phases[phase].counts) for phase in PHASES] == [1] * len(PHASES)
+
+
+ORDERS = st.lists(st.builds(Computed, st.integers(0, 3), SECONDS, SECONDS, st.integers(1, 5), st.booleans()))
+
+
+@given(st.lists(st.tuples(SECONDS, st.builds(Spent, SECONDS, SECONDS, ORDERS, st.integers(0, 1 << 40)))))
+def test_steps_count_the_same_together_as_one_by_one(steps: list[tuple[float, Spent]]) -> None:
+    together, one_by_one = Timing(), Timing()
+    for rest, spent in steps:
+        for timing in (together, one_by_one):
+            timing.step(spent.split + rest + spent.gather, spent, 0.5, 0.25)
+        one_by_one.count()
+    together.count()
+    assert together.exchanged_bytes == one_by_one.exchanged_bytes
+    assert together.compute_seconds == pytest.approx(one_by_one.compute_seconds)
+    for phase in PHASES:
+        assert sum(together.phases[phase].counts) == len(steps)
+        assert together.seconds[phase] == pytest.approx(one_by_one.seconds[phase], rel=1e-9, abs=1e-9)
+    assert together.steps.counts == one_by_one.steps.counts
+
+
+def test_a_duration_is_counted_under_the_first_bound_that_it_is_not_beyond() -> None:
+    one_by_one, together = Histogram((1.0, 2.0)), Histogram((1.0, 2.0))
+    durations = [0.5, 1.0, 1.5, 2.0, 2.5]
+    for seconds in durations:
+        one_by_one.add(seconds)
+    together.add_all(np.array(durations))
+    assert one_by_one.counts == together.counts == [2, 2, 1]
+    assert one_by_one.seconds == together.seconds == 7.5
+
+
+@pytest.mark.parametrize(
+    ("means", "ratio"),
+    [([], None), ([1.0], None), ([1.0, 3.0], 3.0), ([2.0, 1.0, 4.0], 2.0), ([1.0, 2.0, 3.0, 8.0], 4.0)],
+    ids=lambda value: str(value),
+)
+def test_how_far_the_slowest_worker_is_behind(means: Sequence[float], ratio: float | None) -> None:
+    timing = Timing()
+    for shards in (1, 3):
+        orders = [Computed(n, mean * shards / 4, mean * shards * 3 / 4, shards) for n, mean in enumerate(means)]
+        timing.step(1.0, Spent(computed=orders), 0.0, 0.0)
+    timing.count()
+    assert timing.straggler_ratio() == ratio
+    assert timing.straggler_ratio() is None  # nothing was computed since
 
 
 def test_forward_and_backward_are_those_of_the_worker_that_all_waited_for() -> None:
