@@ -59,7 +59,7 @@ class Run:
     def watched(self, running: Service) -> Iterator[Line]:
         """Clients and scrapes."""
         for name in ("small-adam", "image-adam"):
-            lost = watching.slowdown(running, CASES[name], self.seconds, 2 * self.rounds)
+            lost = watching.slowdown(running, CASES[name], self.seconds, 4 * self.rounds)
             what = f"lost to {watching.CLIENTS} watching clients and a scrape a second, {CASES[name].title}"
             yield Line(what, f"{lost:.1%}", "", "<= 5 %", lost <= 0.05)
 

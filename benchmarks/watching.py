@@ -1,26 +1,28 @@
 """Fifty clients that watch a job, and a scrape of the metrics a second: how much slower is a step?
 
-The clients are a process of their own, of the lowest priority: on a machine of two cores their own work would otherwise
-be counted as the service's.
+The clients are a process of their own, of the lowest priority, and do as little as they can with what they are told: on
+a machine of two cores their own work would otherwise be counted as the service's.
 
     python -m benchmarks.watching ADDRESS METRICS_URL JOB CLIENTS       watches until standard input ends
 """
 
+import asyncio
 import os
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from statistics import median
+from typing import Any
+
+import grpc
 
 from benchmarks.cases import Case
 from benchmarks.contenders import ROOT
 from benchmarks.ours import Service, progress
-from chainrule.client import Client
-from chainrule.errors import ServiceError
-from chainrule.v1.training_job_pb2 import TrainingProgress
+from chainrule.v1.training_service_pb2 import WatchTrainingJobRequest
+from chainrule.v1.training_service_pb2_grpc import TrainingServiceStub
 
 CLIENTS = 50
 
@@ -46,42 +48,41 @@ def slowdown(service: Service, case: Case, seconds: float, rounds: int) -> float
             watchers.stdout.readline()
             ratios.append(1 - _speed(samples, seconds) / alone)
             watchers.communicate()
+        if watchers.returncode:
+            raise SystemExit("a watch ended before the job did")
     service.end(job)
     return median(ratios)
 
 
-def watch(address: str, metrics: str, job: str, clients: int) -> None:
+async def watch(address: str, metrics: str, job: str, clients: int) -> None:
     """Opens the watches, each with a connection of its own, and scrapes once a second.
 
     Says so when all have heard what came to pass before them, and are told of the present.
     """
     os.nice(19)
 
-    def follow() -> None:
-        with Client(address) as client:
-            try:
-                watched = client.watch(job)
-                next(each for each in watched if isinstance(each, TrainingProgress))
-                begun.release()
-                for _ in watched:
-                    pass
-            except ServiceError:
-                return
+    async def follow(present: asyncio.Event) -> None:
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        async with grpc.aio.insecure_channel(address, options) as channel:
+            stub: Any = TrainingServiceStub(channel)
+            async for told in stub.WatchTrainingJob(WatchTrainingJobRequest(name=job)):
+                if told.HasField("progress"):
+                    present.set()
 
-    def wait_for_end() -> None:
-        sys.stdin.read()
-        ended.set()
-
-    begun, ended = threading.Semaphore(0), threading.Event()
-    for _ in range(clients):
-        threading.Thread(target=follow, daemon=True).start()
-    for _ in range(clients):
-        begun.acquire()
-    print("watching", flush=True)
-    threading.Thread(target=wait_for_end, daemon=True).start()
-    while not ended.wait(1.0):
+    def scrape() -> None:
         with urllib.request.urlopen(metrics) as response:  # noqa: S310 - the coordinator's own endpoint
             response.read()
+
+    presents = [asyncio.Event() for _ in range(clients)]
+    watches = [asyncio.create_task(follow(present)) for present in presents]
+    await asyncio.gather(*(present.wait() for present in presents))
+    print("watching", flush=True)
+    ended = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
+    while not ended.done():
+        await asyncio.wait([ended, *watches], timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
+        if any(watch.done() for watch in watches):
+            os._exit(1)
+        await asyncio.to_thread(scrape)
     os._exit(0)
 
 
@@ -101,4 +102,4 @@ def _speed(samples: Iterator[int], seconds: float) -> float:
 
 
 if __name__ == "__main__":
-    watch(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]))
+    asyncio.run(watch(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])))

@@ -183,7 +183,8 @@ async def _write(response: Any, context: grpc.aio.ServicerContext[Any, Any], sec
     Raises _SlowReader; or CancelledError if the client is gone, of which gRPC tells in more than one way.
     """
     try:
-        await asyncio.wait_for(context.write(response), seconds)
+        async with asyncio.timeout(seconds):  # wait_for would make a task of every message
+            await context.write(response)
     except TimeoutError:
         raise _SlowReader from None
     except grpc.aio.InternalError:

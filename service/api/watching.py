@@ -1,4 +1,7 @@
-"""Jobs as clients see them: as of now; or watched, their events from a number on, then live, with the progress."""
+"""Jobs as clients see them: as of now; or watched, their events from a number on, then live, with the progress.
+
+Many may watch the same job: what they are told is read once for all of them.
+"""
 
 import asyncio
 import time
@@ -14,8 +17,8 @@ from service.jobs.jobs import Jobs
 from service.wire.job import event_message, job_message, progress_message
 
 EVENTS_AT_ONCE = 500
-PROGRESS_SECONDS = 0.5
-"""All who watch are told at the same times of the clock: so processors are taken from the steps in few pieces."""
+PROGRESS_SECONDS = 1.0
+"""How often those who watch are told of it: all at the same time, so that steps lose their processors seldom."""
 
 HEARTBEAT_SECONDS = 15.0
 
@@ -33,8 +36,12 @@ class Watching:
         self._waiting = waiting
         self._stopping = False
         self._watchers: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._reading: dict[tuple[str, int], asyncio.Future[list[pb.WatchTrainingJobResponse]]] = {}
+        """What of their events is read just now: of which job, and after which number."""
+        self._ticks = 0
         loop = asyncio.get_running_loop()
         jobs.listen(lambda job_id: _call_soon(loop, self._wake, job_id))
+        self._ticking = loop.create_task(self._tick())
 
     def describe(self, job: Job) -> job_pb.TrainingJob:
         """The resource, as of now."""
@@ -55,29 +62,28 @@ class Watching:
         changed = asyncio.Event()
         self._watchers[job_id].add(changed)
         try:
-            shown = None
-            told = time.monotonic()
+            shown, ticks, told = None, -1, time.monotonic()
             while True:
                 changed.clear()
                 while (job := self._jobs.get(job_id)).last_event > seen:
-                    for record in await asyncio.to_thread(self._jobs.events, job_id, seen, EVENTS_AT_ONCE):
-                        yield pb.WatchTrainingJobResponse(event=event_message(job_id, record))
-                        seen, told = record.number, time.monotonic()
+                    for message in await self._events(job_id, seen):
+                        yield message
+                        seen, told = message.event.number, time.monotonic()
                 if job.has_ended:
                     return
                 if self._stopping:
                     # Not a plain end of the stream, which would mean that there are no more events.
                     raise Unavailable("the coordinator is stopping; watch again soon", reason="COORDINATOR_STOPPING")
-                progress = progress_message(job, self._jobs.progress(job_id))
-                if progress != shown:
-                    yield pb.WatchTrainingJobResponse(progress=progress)
-                    shown, told = progress, time.monotonic()
-                left = told + self._heartbeat_seconds - time.monotonic()
-                if left <= 0:
+                if ticks != self._ticks:
+                    ticks = self._ticks
+                    progress = progress_message(job, self._jobs.progress(job_id))
+                    if progress != shown:
+                        yield pb.WatchTrainingJobResponse(progress=progress)
+                        shown, told = progress, time.monotonic()
+                if time.monotonic() - told >= self._heartbeat_seconds:
                     yield pb.WatchTrainingJobResponse(heartbeat=pb.Heartbeat())
-                    told, left = time.monotonic(), self._heartbeat_seconds
-                until_progress = PROGRESS_SECONDS - time.monotonic() % PROGRESS_SECONDS
-                await _first(changed, min(left, until_progress) if job.is_at_work else left)
+                    told = time.monotonic()
+                await changed.wait()
         finally:
             self._watchers[job_id].discard(changed)
             if not self._watchers[job_id]:
@@ -89,6 +95,26 @@ class Watching:
         for job_id in list(self._watchers):
             self._wake(job_id)
 
+    async def _events(self, job_id: str, after: int) -> list[pb.WatchTrainingJobResponse]:
+        """Some of the events after a number, in order."""
+
+        def read() -> list[pb.WatchTrainingJobResponse]:
+            records = self._jobs.events(job_id, after, EVENTS_AT_ONCE)
+            return [pb.WatchTrainingJobResponse(event=event_message(job_id, record)) for record in records]
+
+        key = (job_id, after)
+        if key not in self._reading:
+            self._reading[key] = asyncio.ensure_future(asyncio.to_thread(read))
+            self._reading[key].add_done_callback(lambda _: self._reading.pop(key))
+        return await asyncio.shield(self._reading[key])  # others go on with it if this one is cancelled
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(min(PROGRESS_SECONDS, self._heartbeat_seconds))
+            self._ticks += 1
+            for job_id in self._watchers:
+                self._wake(job_id)
+
     def _wake(self, job_id: str) -> None:
         for watcher in self._watchers.get(job_id, ()):
             watcher.set()
@@ -98,10 +124,3 @@ def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[str], None], job
     """From any thread; nothing once the service has stopped."""
     if not loop.is_closed():
         loop.call_soon_threadsafe(call, job_id)
-
-
-async def _first(event: asyncio.Event, timeout: float) -> None:
-    try:
-        await asyncio.wait_for(event.wait(), timeout)
-    except TimeoutError:
-        return

@@ -19,6 +19,9 @@ SETTLING_STEPS = 16
 HOLD_SECONDS = 2.0
 """How long what was found holds. Then it is tried anew, since others may be on the same processors by then."""
 
+AGAIN_SECONDS = 0.1
+"""When it is tried anew to be sure, where another number was faster. Others may have had the processors just then."""
+
 
 class Crew:
     """Says how many workers share the next step, and is told how long it took."""
@@ -32,6 +35,10 @@ class Crew:
         self._best: tuple[float, int] | None = None
         """The seconds of a step with the best number so far, and that number; None while there was no trial."""
         self._hold_until = 0.0
+        self._used: int | None = None
+        """The number that steps are shared by between trials."""
+        self._seems: int | None = None
+        """Another one that the last trial found faster, and that is yet to be found so again."""
 
     def took(self, seconds: float) -> None:
         """Learns how long a step of `size` workers took."""
@@ -57,5 +64,8 @@ class Crew:
             self.size //= 2
             return
         assert self._best is not None  # noqa: S101 - this trial or one before it
-        self.size = self._best[1]
-        self._hold_until = time.monotonic() + HOLD_SECONDS
+        found = self._best[1]
+        is_sure = self._used in (None, found) or self._seems == found
+        self._seems = None if is_sure else found
+        self.size = self._used = found if is_sure or self._used is None else self._used
+        self._hold_until = time.monotonic() + (HOLD_SECONDS if is_sure else AGAIN_SECONDS)

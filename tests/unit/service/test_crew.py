@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from service.cluster.crew import HOLD_SECONDS, SHORT_SECONDS, TRIAL_STEPS, Crew
+from service.cluster.crew import AGAIN_SECONDS, HOLD_SECONDS, SHORT_SECONDS, TRIAL_STEPS, Crew
 
 SHORT = SHORT_SECONDS / 4
 
@@ -59,14 +59,32 @@ def test_a_few_steps_that_took_long_decide_nothing() -> None:
     assert crew.size == 1
 
 
-def test_what_was_found_is_tried_anew_after_a_while(clock: Callable[[float], None]) -> None:
+def test_what_was_found_is_tried_anew_after_a_while_and_changed_once_it_is_found_twice(
+    clock: Callable[[float], None],
+) -> None:
     crew = Crew(2)
     settle(crew, {2: SHORT, 1: SHORT / 2})
     assert crew.size == 1
     clock(HOLD_SECONDS)
+    settle(crew, {2: SHORT, 1: SHORT * 2})
+    assert crew.size == 1
+    clock(AGAIN_SECONDS)
     sizes = settle(crew, {2: SHORT, 1: SHORT * 2})
     assert crew.size == 2
     assert sizes.count(1) <= TRIAL_STEPS + 1
+
+
+def test_one_trial_that_others_disturbed_changes_nothing(clock: Callable[[float], None]) -> None:
+    crew = Crew(2)
+    usual = {2: SHORT, 1: SHORT / 2}
+    settle(crew, usual)
+    for wait in (HOLD_SECONDS, HOLD_SECONDS):
+        clock(wait)
+        settle(crew, {2: SHORT, 1: SHORT * 2})  # the processors were somebody else's
+        assert crew.size == 1
+        clock(AGAIN_SECONDS)
+        settle(crew, usual)
+        assert crew.size == 1
 
 
 def test_a_worker_alone_has_nobody_to_share_with(clock: Callable[[float], None]) -> None:
