@@ -875,7 +875,7 @@ class JobError(google.protobuf.message.Message):
     MESSAGE_FIELD_NUMBER: builtins.int
     reason: builtins.str
     """A machine-readable reason in upper case: DATASET_NOT_FOUND, TRAINING_DIVERGED, WORKERS_LOST, TRAINER_LOST,
-    STORAGE_FULL, STORAGE_FAILED, INTERNAL.
+    ROWS_WITHOUT_WEIGHT, STORAGE_FULL, STORAGE_FAILED, INTERNAL.
     """
     message: builtins.str
     """A sentence for people: what went wrong, with which value, and what can be done."""

@@ -21,7 +21,7 @@ from service.log import Entry
 from service.training.arrivals import Arrivals, Feed, Silent
 from service.training.checkpoints import Checkpoints
 from service.training.outbox import Outbox, Posted
-from service.training.state import Diverged
+from service.training.state import Diverged, Weightless
 from service.training.timing import Timing
 from service.training.trainer import Policy, Stopped, Trainer, WorkersLost
 from service.training.wishes import Wishes
@@ -184,6 +184,8 @@ class Session:
             return Idle(f"no mini-batch came for {seconds:g} seconds; goes on when a client sends the next one")
         except Diverged as error:
             return Failed("TRAINING_DIVERGED", str(error))
+        except Weightless as error:
+            return Failed("ROWS_WITHOUT_WEIGHT", str(error))
         except (WorkersLost, WorkersError) as error:
             return Failed("WORKERS_LOST", str(error))
         except OSError as error:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from service.jobs.events import EpochCompleted
 from service.jobs.spec import JobSpec
-from service.training.state import TrainingState
+from service.training.state import TrainingState, Weightless
 
 MOST_EPOCHS = 1_000
 """How many epochs of a job are told of; of more, every second, third and so on, and the last. Of one that a client
@@ -23,7 +23,15 @@ def is_told(epoch: int, spec: JobSpec) -> bool:
 
 
 def judge(state: TrainingState, spec: JobSpec, epoch: EpochCompleted) -> EpochCompleted:
-    """Compares an epoch with those before it, and notes in the state how it did. Returns it with the best's number."""
+    """Compares an epoch with those before it, and notes in the state how it did. Returns it with the best's number.
+
+    Raises Weightless if no row of it counted; but what a client sends is its own affair.
+    """
+    if not (state.epoch.weight or spec.online):
+        raise Weightless(
+            f"the {state.epoch.count:,} rows that are trained on all weigh 0: those that count are held out, or of no "
+            "class that has a weight. Other weights, another seed or another split would leave some to learn from"
+        )
     loss = epoch.validation_loss
     if loss is None:
         return epoch

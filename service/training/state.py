@@ -57,6 +57,10 @@ class Diverged(Exception):
     """Something of a step is NaN or infinite: its loss, its gradient, or what came of it."""
 
 
+class Weightless(Exception):
+    """No row that is trained on counts, so that nothing can be learned."""
+
+
 def first_state(spec: JobSpec, task: Computation, params: Array, initial: Mapping[str, Array]) -> TrainingState:
     """What a job begins with, its parameters written into `params`; those in `initial`, by name, as they are there."""
     params[...] = task.network.initial(spec.seed, params.dtype)

@@ -1,5 +1,7 @@
 """Watching: every event exactly once, in order, however often the stream breaks."""
 
+import time
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,6 +10,8 @@ import pytest
 
 from chainrule.v1 import training_event_pb2 as event_pb
 from chainrule.v1 import training_job_pb2 as job_pb
+from service.jobs.jobs import Jobs
+from service.jobs.store import Record
 from tests.api.running import FLOWERS, SECONDS, Service, refusal, refused, serving
 from tests.unit.service.unreliable import GatedCluster
 
@@ -88,6 +92,29 @@ def test_many_watch_at_once(gated: Service, cluster: GatedCluster) -> None:
     assert {first.event.number for first in firsts} == {1}
     numbers = [[u.event.number for u in call if u.HasField("event")] for call in calls[1::2]]
     assert numbers == [list(range(2, gated.get(name).last_event + 1))] * 10
+
+
+def test_what_many_watch_is_read_from_the_store_once(
+    gated: Service, cluster: GatedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[int] = []
+    events = Jobs.events
+
+    def counting(jobs: Jobs, job_id: str, after: int, most: int) -> list[Record]:
+        reads.append(after)
+        time.sleep(0.05)  # long enough that all ask for the same meanwhile
+        return events(jobs, job_id, after, most)
+
+    name = gated.create().name
+    calls = [gated.watch(name) for _ in range(20)]
+    for call in calls:
+        next(call)
+    monkeypatch.setattr(Jobs, "events", counting)
+    cluster.gate.set()
+    told = [[u.event.number for u in call if u.HasField("event")] for call in calls]
+    last = gated.get(name).last_event
+    assert all(numbers[-1] == last and numbers == list(range(numbers[0], last + 1)) for numbers in told)
+    assert max(Counter(reads).values()) < 5  # where each reads for itself it is all 20, for the first of them
 
 
 def test_a_job_that_waits_is_watched_in_silence_until_it_is_cancelled(gated: Service, cluster: GatedCluster) -> None:

@@ -25,7 +25,7 @@ from service.training.checkpoints import Checkpoints
 from service.training.outbox import Outbox, Posted
 from service.training.session import Broken, Halted, Order, Outcome, Session, Trained
 from service.training.trainer import Policy
-from tests.unit.service.examples import DATA, SPEC, task
+from tests.unit.service.examples import DATA, INPUTS, SPEC, TARGETS, task
 from tests.unit.service.full_disk import largest_file
 from tests.unit.service.stories import EPOCH, ROLLED_BACK
 from tests.unit.service.training_run import BITS, NEVER, broken_validation
@@ -153,6 +153,12 @@ def test_the_reasons_for_a_failure(tmp_path: Path) -> None:
         outcome = ended(follow(running))
     assert isinstance(outcome, Failed)
     assert outcome.reason == "TRAINING_DIVERGED"
+    weightless = Data(INPUTS, TARGETS, np.zeros(len(TARGETS), np.float32))
+    with session(tmp_path / "weightless", LocalWorkers(task(), weightless)) as running:
+        outcome = ended(follow(running))
+    assert isinstance(outcome, Failed)
+    assert outcome.reason == "ROWS_WITHOUT_WEIGHT"
+    assert f"the {task().shards.training_count} rows that are trained on all weigh 0" in outcome.message
     (tmp_path / "file").touch()
     with session(tmp_path / "file" / "job", LocalWorkers(task(), DATA)) as running:
         outcome = ended(follow(running))
