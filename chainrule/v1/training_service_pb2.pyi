@@ -385,7 +385,7 @@ class WatchTrainingJobResponse(google.protobuf.message.Message):
 
     @property
     def progress(self) -> chainrule.v1.training_job_pb2.TrainingProgress:
-        """How far the job got, a few times a second at most while it changes."""
+        """How far the job got, once a second while it changes."""
 
     @property
     def heartbeat(self) -> global___Heartbeat:
