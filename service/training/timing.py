@@ -140,9 +140,10 @@ class Timing:
     def straggler_ratio(self) -> float | None:
         """How far the slowest worker is behind: its mean time for a shard over the median's, since this was asked last.
 
-        As far as steps are counted. Of an even number the faster of the two in the middle is the median, so that one
-        of two can be seen to lag. None with fewer than two workers.
+        Of an even number the faster of the two in the middle is the median, so that one of two can be seen to lag.
+        None with fewer than two workers.
         """
+        self.count()
         with self._counting:
             pace, self._pace = self._pace, {}
         means = [seconds / shards for seconds, shards in pace.values() if seconds > 0]

@@ -68,7 +68,6 @@ def test_how_far_the_slowest_worker_is_behind(means: Sequence[float], ratio: flo
     for shards in (1, 3):
         orders = [Computed(n, mean * shards / 4, mean * shards * 3 / 4, shards) for n, mean in enumerate(means)]
         timing.step(1.0, Spent(computed=orders), 0.0, 0.0)
-    timing.count()
     assert timing.straggler_ratio() == ratio
     assert timing.straggler_ratio() is None  # nothing was computed since
 
