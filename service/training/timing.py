@@ -141,13 +141,13 @@ class Timing:
         """How far the slowest worker is behind: its mean time for a shard over the median's, since this was asked last.
 
         Of an even number the faster of the two in the middle is the median, so that one of two can be seen to lag.
-        None with fewer than two workers.
+        Where one of several does all of the short steps, nobody is behind. None with fewer than two workers.
         """
         self.count()
         with self._counting:
             pace, self._pace = self._pace, {}
         means = [seconds / shards for seconds, shards in pace.values() if seconds > 0]
-        return max(means) / statistics.median_low(means) if len(means) > 1 else None
+        return max(means) / statistics.median_low(means) if means and len(self.compute_seconds) > 1 else None
 
     def _count(self, steps: Numbers) -> None:
         """All at once, since the trainer can't go on meanwhile: in a loop it takes ten times as long."""

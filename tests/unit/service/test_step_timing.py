@@ -70,6 +70,8 @@ def test_how_far_the_slowest_worker_is_behind(means: Sequence[float], ratio: flo
         timing.step(1.0, Spent(computed=orders), 0.0, 0.0)
     assert timing.straggler_ratio() == ratio
     assert timing.straggler_ratio() is None  # nothing was computed since
+    timing.step(1.0, Spent(computed=[Computed(0, 1.0, 1.0, 1)]), 0.0, 0.0)
+    assert timing.straggler_ratio() == (1.0 if len(means) > 1 else None)
 
 
 def test_forward_and_backward_are_those_of_the_worker_that_all_waited_for() -> None:
