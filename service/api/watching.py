@@ -41,7 +41,7 @@ class Watching:
         self._ticks = 0
         loop = asyncio.get_running_loop()
         jobs.listen(lambda job_id: _call_soon(loop, self._wake, job_id))
-        self._ticking = loop.create_task(self._tick())
+        self._ticking = loop.create_task(self._tick())  # which a loop would forget that nobody else knows
 
     def describe(self, job: Job) -> job_pb.TrainingJob:
         """The resource, as of now."""

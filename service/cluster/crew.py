@@ -67,5 +67,7 @@ class Crew:
         found = self._best[1]
         is_sure = self._used in (None, found) or self._seems == found
         self._seems = None if is_sure else found
-        self.size = self._used = found if is_sure or self._used is None else self._used
+        if is_sure or self._used is None:
+            self._used = found
+        self.size = self._used
         self._hold_until = time.monotonic() + (HOLD_SECONDS if is_sure else AGAIN_SECONDS)

@@ -10,7 +10,8 @@ from service.jobs.events import LearningRateChanged
 from service.jobs.spec import JobSpec
 
 MOST_UPDATES = 1024
-"""At the most so many updates lie between two looks at the layers. A look costs at most about as much as a step."""
+"""At the most so many updates lie between two looks at the layers. A look costs the shortest steps as much as
+three of them, and long ones a small part of one."""
 
 SPARSE = 10 * MOST_UPDATES
 """From so many updates on the looks are that far apart."""

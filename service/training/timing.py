@@ -40,7 +40,7 @@ NOW_AND_THEN = ("validate", "checkpoint")
 """What happens between steps."""
 
 OF_STEP, OF_ORDER = Struct("7d"), Struct("5d")
-"""Numbers that are taken down of a step, and of each order that a worker carried out in it."""
+"""Numbers that are taken down of a step, and of each order that a worker carried out in it: a Computed."""
 
 Numbers: TypeAlias = npt.NDArray[np.float64]
 
@@ -93,7 +93,7 @@ class Timing:
         self._steps, self._orders = bytearray(), bytearray()
         """What is yet to be counted: bytes, since of objects the garbage collector would go through thousands again
         and again, which cost the shortest steps 2 %."""
-        self._pace: dict[int, tuple[float, float]] = {}
+        self._lately: dict[int, tuple[float, float]] = {}
         """The seconds and the shards of each worker since somebody asked who lags."""
         self._counting = threading.Lock()
 
@@ -145,8 +145,8 @@ class Timing:
         """
         self.count()
         with self._counting:
-            pace, self._pace = self._pace, {}
-        means = [seconds / shards for seconds, shards in pace.values() if seconds > 0]
+            lately, self._lately = self._lately, {}
+        means = [seconds / shards for seconds, shards in lately.values() if seconds > 0]
         return max(means) / statistics.median_low(means) if means and len(self.compute_seconds) > 1 else None
 
     def _count(self, steps: Numbers) -> None:
@@ -164,17 +164,16 @@ class Timing:
             self.phases[phase].add_all(seconds)
         self.steps.add_all(asking + average + optimizer)
         for worker, (seconds, shards) in self._add(int(exchanged.sum()), orders).items():
-            before = self._pace.get(worker, (0.0, 0.0))
-            self._pace[worker] = before[0] + seconds, before[1] + shards
+            before = self._lately.get(worker, (0.0, 0.0))
+            self._lately[worker] = before[0] + seconds, before[1] + shards
 
     def _add(self, exchanged: int, orders: Numbers) -> dict[int, tuple[float, float]]:
         """Adds up what was exchanged and computed. Returns the seconds and the shards of each worker."""
         self.exchanged_bytes += exchanged
-        workers = orders[:, 0].astype(np.intp)
-        number, seconds, shards = (
-            np.bincount(workers, weights).tolist() for weights in (None, orders[:, 1] + orders[:, 2], orders[:, 3])
-        )
-        found = {worker: (seconds[worker], shards[worker]) for worker, any_of in enumerate(number) if any_of}
+        worker, forward, backward, shards, _ = orders.T
+        numbers = worker.astype(np.intp)
+        sums = [np.bincount(numbers, weights).tolist() for weights in (forward + backward, shards)]
+        found = {number: (sums[0][number], sums[1][number]) for number in np.unique(numbers).tolist()}
         known = self.compute_seconds
         self.compute_seconds = known | {worker: known.get(worker, 0.0) + own[0] for worker, own in found.items()}
         return found
@@ -189,9 +188,10 @@ def _taken(records: bytearray, of: Struct, number: int) -> Numbers:
 
 def _longest(orders: Numbers, of_step: npt.NDArray[np.intp], steps: int) -> Numbers:
     """Of every step the seconds forward and backward of the worker that computed longest for it: (2, steps)."""
-    workers, number = orders[:, 0].astype(np.intp), 1 + int(orders[:, 0].max(initial=0))
-    place, in_time = of_step * number + workers, orders[:, 4] == 0
-    sums = [np.bincount(place, orders[:, part] * in_time, steps * number).reshape(steps, number) for part in (1, 2)]
+    worker, forward, backward, _, is_late = orders.T
+    seats = 1 + int(worker.max(initial=0))
+    place, in_time = of_step * seats + worker.astype(np.intp), is_late == 0
+    sums = [np.bincount(place, each * in_time, steps * seats).reshape(steps, seats) for each in (forward, backward)]
     slowest = (sums[0] + sums[1]).argmax(axis=1)
     return np.stack([part[np.arange(steps), slowest] for part in sums])
 
