@@ -1,13 +1,16 @@
 """What it costs a step to be seen: the health of the layers, and all that is counted and told.
 
-One job's trainer, with real workers, takes turns of 256 steps with itself: as it is, without looks at the layers, and
-besides counting and telling nothing. A process of its own, since Ray is started once a process:
+One job's trainer, with real workers, takes turns of 64 steps with itself: as it is, without looks at the layers, and
+besides without counting and telling, so that not even what its workers say that they took is taken in. In one of
+32 turns there is a look, so that it falls on one step of 2,048, as in a long job. A process of its own, since Ray is
+started once a process:
 
     python -m benchmarks.eyes_cost '{"case": "small-adam", "rounds": 60}'
 """
 
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -20,6 +23,7 @@ from enum import Enum
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import ray
 from threadpoolctl import threadpool_limits
@@ -29,23 +33,26 @@ from benchmarks.contenders import ROOT
 from benchmarks.exchange_cost import START_SECONDS, nodes
 from benchmarks.tasks import mlp_task, optimizer_of, synthetic
 from service.cluster.ray_workers import Patience, RayWorkers
+from service.cluster.work import Spending
 from service.cluster.workers import Spent
 from service.jobs.spec import JobSpec
 from service.training.checkpoints import Checkpoints
 from service.training.outbox import Outbox
 from service.training.pace import MOST_UPDATES, Pace
 from service.training.runner import NEWS_SECONDS
-from service.training.state import TrainingState
 from service.training.timing import Timing
 from service.training.trainer import Policy, Stopped, Trainer
 from worker import actor
 from worker.actor import BlockRefs
 from worker.losses import SoftmaxCrossEntropy
 
-FIRST = 100 * MOST_UPDATES
-"""The step to begin with: looks are as far apart by then as they ever will be, once in MOST_UPDATES."""
+STEPS = 64
+"""Of a turn: so few that whatever slows the machine for a second slows all that is compared."""
 
-WARM_ROUNDS = 5
+TURNS = MOST_UPDATES // STEPS
+"""Of each, in a round, with a look in the middle of one."""
+
+WARM_ROUNDS = 2
 """Rounds that don't count."""
 
 
@@ -82,30 +89,37 @@ class _Enough(Exception):
 
 
 class _InTurns(Trainer):
-    """Begins in the middle of a long job."""
+    """Turns instead of a job."""
 
     rounds: int
 
-    def _first_state(self) -> TrainingState:
-        state = super()._first_state()
-        state.step = FIRST
-        return state
-
     def _take_steps(self) -> Any:
-        self._paces = (self._pace, _NoLooks(self.spec, self.task.shards.steps_per_epoch))
         self._timings = (self.timing, _NoTiming())
+        # In a fixed order each would always bear what the same one leaves behind.
+        chance = random.Random(0)  # noqa: S311
         self.seconds: dict[Seen, list[float]] = {seen: [] for seen in Seen}
-        for number in range(WARM_ROUNDS + self.rounds):
-            for place in range(len(Seen)):
-                seen = Seen((number + place) % len(Seen))
-                self._pace = self._paces[seen is not Seen.EVERYTHING]
-                self.timing = self._timings[seen is Seen.NOTHING]
-                self._end = self._state.step + MOST_UPDATES
-                began = time.perf_counter()
-                with suppress(_Enough):
-                    self._silent_steps() if seen is Seen.NOTHING else super()._take_steps()
-                self.seconds[seen].append(time.perf_counter() - began)
+        for _ in range(WARM_ROUNDS + self.rounds):
+            taken = dict.fromkeys(Seen, 0.0)
+            for turn in range(TURNS):
+                for seen in chance.sample(list(Seen), len(Seen)):
+                    taken[seen] += self._turn(seen, has_look=seen is Seen.EVERYTHING and turn == TURNS // 2)
+            for seen, seconds in taken.items():
+                self.seconds[seen].append(seconds)
         raise Stopped
+
+    def _turn(self, seen: Seen, *, has_look: bool) -> float:
+        self.timing = self._timings[seen is Seen.NOTHING]
+        self._end = self._state.step + STEPS
+        self._look = self._end - STEPS // 2 if has_look else -1
+        self._pace = _Pace(self.spec, self.task.shards.steps_per_epoch, look=self._look)
+        began = time.perf_counter()
+        with suppress(_Enough):
+            if seen is Seen.NOTHING:
+                with patch.object(Spending, "take_in", lambda *_, **__: None):
+                    self._silent_steps()
+            else:
+                super()._take_steps()
+        return time.perf_counter() - began
 
     def _silent_steps(self) -> None:
         while True:
@@ -113,7 +127,10 @@ class _InTurns(Trainer):
             self._step()
             if self._state.step % self.task.shards.steps_per_epoch == 0:
                 self._complete_epoch()
-            if self.stop.is_set():
+            stopping = self.stop.is_set()
+            if stopping or time.monotonic() >= self._due:
+                self._save(tell=stopping)
+            if stopping:
                 raise Stopped
 
     def _step(self) -> float:
@@ -122,9 +139,14 @@ class _InTurns(Trainer):
         return super()._step()
 
 
-class _NoLooks(Pace):
-    def is_looked_at(self, step: int) -> bool:  # noqa: ARG002
-        return False
+@dataclass(frozen=True)
+class _Pace(Pace):
+    """Has one look, or none."""
+
+    look: int = -1
+
+    def next_look(self, step: int) -> int:
+        return self.look if step <= self.look else -1
 
 
 class _NoTiming(Timing):

@@ -19,7 +19,7 @@ import posix_ipc
 
 from worker.blocks import Block, merges
 from worker.gradient import Gradient
-from worker.orders import Took, carry_out
+from worker.orders import carry_out
 from worker.segment import (
     BACKWARD,
     COUNT,
@@ -27,6 +27,7 @@ from worker.segment import (
     FORWARD,
     KIND,
     MAILBOX,
+    NUMBER,
     ORDER,
     SERVING,
     STEP,
@@ -124,6 +125,7 @@ class Seat:
         self._mailbox = segment.mailboxes[number]
         for word in (ORDER, FINISHED, SERVING):
             self._mailbox[word] = 0
+        self._mailbox[NUMBER] = number
         self._go = semaphore(segment.address, f"go{number}", make=True)
         self._slots: dict[int, int] = {}
         self._kind = Kind.GRADIENTS
@@ -161,9 +163,9 @@ class Seat:
         _, remaining = merges(((shard, 1) for shard in self._slots), self._segment.layout.shards)
         return [Block(first, width, self._total(first, width)) for first, width in remaining]
 
-    def took(self) -> Took:
-        """How long the newest order took, once it is finished."""
-        return Took(self._mailbox[FORWARD] / 1e9, self._mailbox[BACKWARD] / 1e9, len(self._slots))
+    def account(self) -> bytes:
+        """What the newest order took, once it is finished: the words of the mailbox that say so, as they are."""
+        return bytes(self._mailbox[NUMBER:MAILBOX])
 
     def leave(self) -> None:
         """Tells the worker to go."""

@@ -30,11 +30,11 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where POSIX shared memory lies 
 ALIGNMENT = 64
 TOKEN_BYTES = 32
 
-SERVING, ORDER, FINISHED, KIND, STEP, COUNT, FORWARD, BACKWARD = range(8)
+SERVING, ORDER, FINISHED, KIND, STEP, NUMBER, FORWARD, BACKWARD, COUNT = range(9)
 ROWS, LOSS, WEIGHT, CHECKSUM, SCORES = range(5)
-MAILBOX = 8
-"""Words of a mailbox, by number; from word MAILBOX on there are pairs of a shard and its slot. FORWARD and BACKWARD are
-nanoseconds that the newest answer took."""
+MAILBOX = 9
+"""Words of a mailbox, by number; from word MAILBOX on there are pairs of a shard and its slot. NUMBER to COUNT are the
+newest answer's account: whose it is, the nanoseconds that it took forward and backward, and for how many shards."""
 
 
 class Kind(IntEnum):

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from service.cluster.workers import Change, Computed, Spent
+from service.cluster.workers import Change, Spent, computed, packed
 from worker.arrays import Array
 from worker.blocks import Block
 from worker.orders import carry_out
@@ -24,7 +24,7 @@ class LocalWorkers:
         self._task = task
         self.data = data
         self.count = count
-        self._computed: list[Computed] = []
+        self._computed = b""
         self._params: Array = np.empty(task.network.size, dtype)
 
     @property
@@ -38,8 +38,8 @@ class LocalWorkers:
         return self._compute(Kind.EVALUATE, 0)
 
     def spent(self) -> Spent:
-        computed, self._computed = self._computed, []
-        return Spent(computed=computed)
+        spent, self._computed = self._computed, b""
+        return Spent(computed=spent)
 
     def ready(self) -> int:
         return self.count
@@ -61,5 +61,5 @@ class LocalWorkers:
         # As many threads as a worker has, since the number decides the order of sums, and with it the bits.
         with threadpool_limits(1):
             blocks, took = carry_out(self._task, self.data, self._params, kind, step, shards)
-        self._computed.append(Computed(0, took.forward, took.backward, took.shards))
+        self._computed += packed(computed(0, took))
         return blocks

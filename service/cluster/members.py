@@ -16,7 +16,6 @@ from service.cluster.workers import WorkersError
 from worker.actor import Columns, Membership
 from worker.blocks import Block
 from worker.exchange import Seat
-from worker.orders import Took
 from worker.segment import Kind, Segment
 from worker.task import Computation
 from worker.versions import SAME, versions
@@ -118,10 +117,10 @@ class Member:
             raise RayActorError
         return None
 
-    def took(self) -> Took:
-        """How long the order took that is finished."""
+    def account(self) -> bytes:
+        """What the order took that is finished: a Computed, packed."""
         assert self._seat is not None  # noqa: S101 - only for one that shares memory
-        return self._seat.took()
+        return self._seat.account()
 
     def lose(self, *, kill: bool = False) -> None:
         """Forgets that it had joined, so that it joins again."""

@@ -120,7 +120,7 @@ class RayWorkers:
 
     def spent(self) -> Spent:
         spent, self._spent = self._spent, Spending()
-        return Spent(spent.split, spent.gather, spent.computed, spent.bytes)
+        return Spent(spent.split, spent.gather, spent.computed, spent.exchanged, spent.late)
 
     def ready(self) -> int:
         return sum(member.membership is not None for member in list(self._members.values()))
@@ -219,7 +219,7 @@ class RayWorkers:
                     self._order(member, kind, step, plan[-1][1])
             else:
                 params = ray.put(self._params) if params is None else params
-                self._spent.bytes += self._params.nbytes
+                self._spent.exchanged += self._params.nbytes
                 ref = member.actor.compute.remote(self._job, params, kind, step, part)
                 calls.setdefault(member.node, []).append((member, ref, part))
         for group in calls.values():
@@ -235,7 +235,7 @@ class RayWorkers:
     def _order(self, member: Member, kind: Kind, step: int, slots: dict[int, int]) -> None:
         """Gives a member shards, each with a slot, through shared memory."""
         member.order(kind, step, slots)
-        self._spent.bytes += self._params.nbytes
+        self._spent.exchanged += self._params.nbytes
         self._under_way.append(Work(self._call, frozenset(slots), (member,), frozenset(slots.values())))
 
     def _free_slots(self, count: int) -> list[int]:
@@ -274,8 +274,8 @@ class RayWorkers:
             if answer is not None:
                 self._under_way.remove(work)
                 self._answered |= work.slots
-                self._spent.take_in(work, answer, is_late=work.call != self._call)
-                finished.append((work, answer.blocks))
+                self._spent.take_in(*answer, is_late=work.call != self._call)
+                finished.append((work, answer[0]))
             elif time.monotonic() - work.since > self._patience.answer_seconds:
                 self._under_way.remove(work)
                 for member in filter(work.is_of, work.waits_for() or work.members[:1]):

@@ -10,7 +10,7 @@ import ray
 from ray.exceptions import ObjectLostError, RayActorError, RayError
 
 from service.cluster.members import Member
-from service.cluster.workers import Cause, Computed
+from service.cluster.workers import Cause, computed, packed
 from worker.actor import Answer, NotJoined
 from worker.blocks import Block
 
@@ -30,15 +30,19 @@ class Work:
     def __post_init__(self) -> None:
         self._memberships = [member.membership for member in self.members]
 
-    def answered(self) -> Answer | None:
-        """What it brought, or None while it is under way. Raises RayActorError or ObjectLostError."""
+    def answered(self) -> tuple[list[Block], bytes] | None:
+        """The blocks that it brought, and a Computed of each member, packed; None while it is under way.
+
+        Raises RayActorError or ObjectLostError.
+        """
         if self.answer is None:
             blocks = self.members[0].blocks()
-            return None if blocks is None else Answer(blocks, [self.members[0].took()])
+            return None if blocks is None else (blocks, self.members[0].account())
         if not self.answer.done():
             return None
         answer = self.answer.result()
-        return Answer(list(map(_own, answer.blocks)), answer.took)
+        orders = (computed(member.number, took) for member, took in zip(self.members, answer.took, strict=True))
+        return list(map(_own, answer.blocks)), packed(*orders)
 
     def waits_for(self) -> Sequence[Member]:
         """The members that have not done their part yet."""
@@ -63,17 +67,20 @@ class Spending:
 
     split: float = 0.0
     gather: float = 0.0
-    bytes: int = 0
-    computed: list[Computed] = field(default_factory=list)
+    computed: bytes = b""
+    late: bytes = b""
+    exchanged: int = 0
 
-    def take_in(self, work: Work, answer: Answer, *, is_late: bool) -> None:
+    def take_in(self, blocks: Sequence[Block], computed: bytes, *, is_late: bool) -> None:
         """Counts an answer."""
-        for member, took in zip(work.members, answer.took, strict=True):
-            self.computed.append(Computed(member.number, took.forward, took.backward, took.shards, is_late))
-        for block in answer.blocks:
-            self.bytes += block.total.vector.nbytes
+        if is_late:
+            self.late += computed
+        else:
+            self.computed += computed
+        for block in blocks:
+            self.exchanged += block.total.vector.nbytes
             for table in block.total.tables:
-                self.bytes += table.rows.nbytes + table.values.nbytes
+                self.exchanged += table.rows.nbytes + table.values.nbytes
 
 
 def why_lost(error: Exception) -> tuple[str, Cause]:

@@ -7,10 +7,12 @@ them and however often it had to be tried.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from struct import Struct
 from typing import Literal, NamedTuple, Protocol, TypeAlias, get_args
 
 from worker.arrays import Array
 from worker.blocks import Block
+from worker.orders import Took
 
 Cause: TypeAlias = Literal["process_ended", "too_slow", "not_joined", "unreachable"]
 
@@ -47,18 +49,26 @@ class Computed(NamedTuple):
     """An order that a worker carried out, and how long it says that it took."""
 
     worker: int
-    forward: float
-    """Seconds to take the rows and go forward through the network, or to play episodes."""
-    backward: float
-    """Seconds for all that came after, to the sum of the worker's shards."""
+    forward: int
+    """Nanoseconds to take the rows and go forward through the network, or to play episodes."""
+    backward: int
+    """Nanoseconds for all that came after, to the sum of the worker's shards."""
     shards: int
-    is_late: bool = False
-    """Whether it was ordered for a question that was answered without it."""
 
-    @property
-    def seconds(self) -> float:
-        """All of it."""
-        return self.forward + self.backward
+
+OF_ORDER = Struct("4q")
+"""A Computed as bytes. As objects they would wait by the thousand until somebody counts them, and the garbage collector
+would go through them again and again, which cost the shortest steps 2 %."""
+
+
+def computed(worker: int, took: Took) -> Computed:
+    """What a worker took, in nanoseconds."""
+    return Computed(worker, int(took.forward * 1e9), int(took.backward * 1e9), took.shards)
+
+
+def packed(*orders: Computed) -> bytes:
+    """Orders as bytes."""
+    return b"".join(OF_ORDER.pack(*order) for order in orders)
 
 
 class Spent(NamedTuple):
@@ -68,9 +78,12 @@ class Spent(NamedTuple):
     """Seconds in which orders were given."""
     gather: float = 0.0
     """Seconds in which the last answers were taken in."""
-    computed: Sequence[Computed] = ()
-    bytes: int = 0
-    """Parameters that each order was given to read, and gradients that came back, workers' own sums counted once."""
+    computed: bytes = b""
+    """A Computed of each order that was carried out, packed."""
+    exchanged: int = 0
+    """Bytes: parameters that each order was given to read, and gradients that came back, workers' own sums once."""
+    late: bytes = b""
+    """As `computed`, of orders for questions that had been answered without them."""
 
 
 class TooFewWorkers(Exception):

@@ -9,12 +9,9 @@ from dataclasses import dataclass
 from service.jobs.events import LearningRateChanged
 from service.jobs.spec import JobSpec
 
-MOST_UPDATES = 1024
+MOST_UPDATES = 2048
 """At the most so many updates lie between two looks at the layers. A look costs the shortest steps as much as
-three of them, and long ones a small part of one."""
-
-SPARSE = 10 * MOST_UPDATES
-"""From so many updates on the looks are that far apart."""
+five of them, and long ones a small part of one."""
 
 
 @dataclass(frozen=True)
@@ -48,24 +45,29 @@ class Pace:
     def update(self, step: int) -> int:
         """The number of the update that a step belongs to, counted from 0."""
         epoch, within = divmod(step, self.steps_per_epoch)
-        in_epoch = -(-self.steps_per_epoch // self.spec.accumulate)
-        return epoch * in_epoch + within // self.spec.accumulate
+        return epoch * self._updates_per_epoch + within // self.spec.accumulate
 
-    def is_looked_at(self, step: int) -> bool:
-        """Whether the layers are looked at in the step.
+    def next_look(self, step: int) -> int:
+        """The first step, from a given one on, in which the layers are looked at.
 
-        It makes an update; and that is among the first twenty, or of the later ones every second, fourth and so on,
-        as their number doubles; or the last.
+        Such a step makes an update; and that is among the first twenty, or of the later ones every second, fourth and
+        so on, as their number doubles; or the last.
         """
-        if self.spec.accumulate == 1 and step >= SPARSE and (step + 1) % MOST_UPDATES and step + 1 != self.total_steps:
-            return False  # what follows says so too, but takes four times as long, in every step
-        return self.ends_update(step) and self._is_due(step, MOST_UPDATES)
+        spacing = min(_spacing(number := self.update(step) + 1), MOST_UPDATES)
+        epoch, within = divmod(-(-number // spacing) * spacing - 1, self._updates_per_epoch)
+        last = min((within + 1) * self.spec.accumulate, self.steps_per_epoch)
+        return min(epoch * self.steps_per_epoch + last, self.total_steps) - 1
 
     def is_told(self, step: int) -> bool:
         """Whether such a look becomes an event: ever fewer do, 10 to 20 every time that the number of steps doubles."""
-        return self._is_due(step, self.total_steps)
-
-    def _is_due(self, step: int, most: int) -> bool:
         number = self.update(step) + 1
-        spacing = 1 << max((number // 10).bit_length() - 1, 0)
-        return number % min(spacing, most) == 0 or step + 1 == self.total_steps
+        return number % _spacing(number) == 0 or step + 1 == self.total_steps
+
+    @property
+    def _updates_per_epoch(self) -> int:
+        return -(-self.steps_per_epoch // self.spec.accumulate)
+
+
+def _spacing(number: int) -> int:
+    """How far apart the looks are around an update, counted from 1, at the least."""
+    return 1 << max((number // 10).bit_length() - 1, 0)

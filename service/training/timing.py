@@ -11,13 +11,14 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import add
 from struct import Struct
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from service.cluster.workers import CAUSES, Computed, Spent
+from service.cluster.workers import CAUSES, OF_ORDER, Spent
 
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 10.0)
 """Upper bounds in seconds: from a step of a small network to one that waits for a worker to come back."""
@@ -39,8 +40,11 @@ MOST_UNCOUNTED = 10_000
 NOW_AND_THEN = ("validate", "checkpoint")
 """What happens between steps."""
 
-OF_STEP, OF_ORDER = Struct("7d"), Struct("5d")
-"""Numbers that are taken down of a step, and of each order that a worker carried out in it: a Computed."""
+OF_STEP = Struct("7d")
+"""What is taken down of a step: five durations, the bytes that were exchanged, and how many bytes its orders are."""
+
+_BOUNDS, _UNITS = np.array(BUCKETS), np.array([1.0, 1e-9, 1e-9, 1.0])
+_pack, _MOST_BYTES = OF_STEP.pack, MOST_UNCOUNTED * OF_STEP.size
 
 Numbers: TypeAlias = npt.NDArray[np.float64]
 
@@ -61,11 +65,10 @@ class Histogram:
         self.counts[bisect_left(self.bounds, seconds)] += 1
         self.seconds += seconds
 
-    def add_all(self, seconds: Numbers) -> None:
-        """Counts many."""
-        found = np.bincount(np.searchsorted(self.bounds, seconds), minlength=len(self.counts))
-        self.counts = [count + more for count, more in zip(self.counts, found.tolist(), strict=True)]
-        self.seconds += float(seconds.sum())
+    def add_all(self, counts: Sequence[int], seconds: float) -> None:
+        """Counts what was counted elsewhere: how many by their length, and all of them added."""
+        self.counts = list(map(add, self.counts, counts))
+        self.seconds += seconds
 
 
 class Timing:
@@ -91,8 +94,7 @@ class Timing:
         self.checkpoint_bytes: int | None = None
         """Its size."""
         self._steps, self._orders = bytearray(), bytearray()
-        """What is yet to be counted: bytes, since of objects the garbage collector would go through thousands again
-        and again, which cost the shortest steps 2 %."""
+        """What is yet to be counted."""
         self._lately: dict[int, tuple[float, float]] = {}
         """The seconds and the shards of each worker since somebody asked who lags."""
         self._counting = threading.Lock()
@@ -118,24 +120,25 @@ class Timing:
 
         It is counted when somebody wants to read, so that the step doesn't wait for that.
         """
-        split, gather, computed, exchanged = spent
-        for order in computed:
-            self._orders += OF_ORDER.pack(*order)
+        split, gather, computed, exchanged, late = spent
+        if late:
+            self.computed(Spent(computed=late))
+        self._orders += computed
         # Last, and at once: whoever counts takes it for complete.
-        self._steps += OF_STEP.pack(asking, average, optimizer, split, gather, exchanged, len(computed))
-        if len(self._steps) >= MOST_UNCOUNTED * OF_STEP.size:
+        self._steps += _pack(asking, average, optimizer, split, gather, exchanged, len(computed))
+        if len(self._steps) >= _MOST_BYTES:
             self.count()
 
     def count(self) -> None:
         """Counts the steps that were taken down. May be called from any thread."""
         with self._counting:
             if self._steps:
-                self._count(_taken(self._steps, OF_STEP, len(self._steps) // OF_STEP.size))
+                self._count(np.frombuffer(_taken(self._steps, len(self._steps))).reshape(-1, OF_STEP.size // 8))
 
     def computed(self, spent: Spent) -> None:
-        """Counts what workers computed to validate, and what was exchanged for that."""
+        """Counts what workers computed for no step, and what was exchanged for that."""
         with self._counting:
-            self._add(spent.bytes, np.array(spent.computed, np.float64).reshape(-1, len(Computed._fields)))
+            self._add(spent.exchanged, _orders(spent.computed))
 
     def straggler_ratio(self) -> float | None:
         """How far the slowest worker is behind: its mean time for a shard over the median's, since this was asked last.
@@ -143,7 +146,8 @@ class Timing:
         Of an even number the faster of the two in the middle is the median, so that one of two can be seen to lag.
         Where one of several does all of the short steps, nobody is behind. None with fewer than two workers.
         """
-        self.count()
+        if not self._lately:  # else others have counted just now, and the step needn't wait for it
+            self.count()
         with self._counting:
             lately, self._lately = self._lately, {}
         means = [seconds / shards for seconds, shards in lately.values() if seconds > 0]
@@ -151,18 +155,20 @@ class Timing:
 
     def _count(self, steps: Numbers) -> None:
         """All at once, since the trainer can't go on meanwhile: in a loop it takes ten times as long."""
-        asking, average, optimizer, split, gather, exchanged, number = steps.T
-        orders = _taken(self._orders, OF_ORDER, int(number.sum()))
-        of_step = np.repeat(np.arange(len(steps)), number.astype(np.intp))
+        asking, average, optimizer, split, gather, exchanged, size = steps.T
+        orders = _orders(_taken(self._orders, int(size.sum())))
+        of_step = np.repeat(np.arange(len(steps)), size.astype(np.intp) // OF_ORDER.size)
         forward, backward = _longest(orders, of_step, len(steps))
         # Clocks of several processes that work at the same time: what they say is taken for at most what there was.
         left, computing = np.maximum(asking - split - gather, 0.0), forward + backward
         share = np.divide(left, computing, out=np.ones_like(left), where=computing > left)
         forward, backward = forward * share, backward * share
         wait = asking - split - gather - np.minimum(computing, left)
-        for phase, seconds in zip(PHASES, (split, wait, forward, backward, gather, average, optimizer), strict=True):
-            self.phases[phase].add_all(seconds)
-        self.steps.add_all(asking + average + optimizer)
+        whole = asking + average + optimizer
+        durations = np.stack([split, wait, forward, backward, gather, average, optimizer, whole])
+        histograms = [*map(self.phases.__getitem__, PHASES), self.steps]
+        for histogram, counts, seconds in zip(histograms, _by_bucket(durations), durations.sum(axis=1), strict=True):
+            histogram.add_all(counts, float(seconds))
         for worker, (seconds, shards) in self._add(int(exchanged.sum()), orders).items():
             before = self._lately.get(worker, (0.0, 0.0))
             self._lately[worker] = before[0] + seconds, before[1] + shards
@@ -170,28 +176,42 @@ class Timing:
     def _add(self, exchanged: int, orders: Numbers) -> dict[int, tuple[float, float]]:
         """Adds up what was exchanged and computed. Returns the seconds and the shards of each worker."""
         self.exchanged_bytes += exchanged
-        worker, forward, backward, shards, _ = orders.T
+        worker, forward, backward, shards = orders.T
         numbers = worker.astype(np.intp)
         sums = [np.bincount(numbers, weights).tolist() for weights in (forward + backward, shards)]
-        found = {number: (sums[0][number], sums[1][number]) for number in np.unique(numbers).tolist()}
+        found = {number: (seconds, done) for number, (seconds, done) in enumerate(zip(*sums, strict=True)) if done}
         known = self.compute_seconds
         self.compute_seconds = known | {worker: known.get(worker, 0.0) + own[0] for worker, own in found.items()}
         return found
 
 
-def _taken(records: bytearray, of: Struct, number: int) -> Numbers:
-    """Takes the oldest records out: (number, numbers in each)."""
-    taken = records[: number * of.size]
-    del records[: len(taken)]
-    return np.frombuffer(taken).reshape(number, of.size // 8)
+def _taken(records: bytearray, size: int) -> bytearray:
+    """Takes the oldest out."""
+    taken = records[:size]
+    del records[:size]
+    return taken
+
+
+def _orders(packed: bytes | bytearray) -> Numbers:
+    """Of each: its worker, the seconds forward and backward, and its shards."""
+    numbers: Numbers = np.frombuffer(packed, np.int64).reshape(-1, 4) * _UNITS
+    return numbers
+
+
+def _by_bucket(durations: Numbers) -> list[list[int]]:
+    """How many of each row there are in each bucket."""
+    rows, width = len(durations), len(BUCKETS) + 1
+    place = _BOUNDS.searchsorted(durations) + width * np.arange(rows)[:, None]
+    found: list[list[int]] = np.bincount(place.reshape(-1), minlength=rows * width).reshape(rows, width).tolist()
+    return found
 
 
 def _longest(orders: Numbers, of_step: npt.NDArray[np.intp], steps: int) -> Numbers:
     """Of every step the seconds forward and backward of the worker that computed longest for it: (2, steps)."""
-    worker, forward, backward, _, is_late = orders.T
+    worker, forward, backward, _ = orders.T
     seats = 1 + int(worker.max(initial=0))
-    place, in_time = of_step * seats + worker.astype(np.intp), is_late == 0
-    sums = [np.bincount(place, each * in_time, steps * seats).reshape(steps, seats) for each in (forward, backward)]
+    place = of_step * seats + worker.astype(np.intp)
+    sums = [np.bincount(place, each, steps * seats).reshape(steps, seats) for each in (forward, backward)]
     slowest = (sums[0] + sums[1]).argmax(axis=1)
     return np.stack([part[np.arange(steps), slowest] for part in sums])
 

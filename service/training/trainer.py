@@ -104,6 +104,7 @@ class Trainer:
         self._looks = Looks(network)
         self._health: HealthSampled | None = None
         self._lost: dict[int, float] = {}
+        self._rolls_back = self.spec.on_divergence is OnDivergence.ROLLBACK
         self._throughput = Throughput()
         self._update = Update(
             network.dense,
@@ -121,7 +122,8 @@ class Trainer:
             self.outbox.post(event)
         self.outbox.progress = self._progress
         self._wait_for_workers(first=True)
-        self._saved = self._epoch_began = time.monotonic()
+        self._epoch_began = time.monotonic()
+        self._due = self._epoch_began + self.policy.checkpoint_seconds
         self._throughput.at(self.task.shards.samples(self._state.step))
         self._told_checkpoint, self._durable = 0, self._state.step
         self._tell_taken()
@@ -137,6 +139,7 @@ class Trainer:
     def _take_steps(self) -> EpochCompleted:
         """Steps to the end of the last epoch, and returns how that went."""
         steps = self.task.shards.steps_per_epoch
+        self._look = self._pace.next_look(self._state.step)
         while True:
             state = self._state
             if self.arrivals is not None and not self._await_batch(self.arrivals):
@@ -149,7 +152,7 @@ class Trainer:
                 if self.arrivals is None and is_last(state, self.spec, epoch):
                     return self._ended(epoch)
             stopping = self.stop.is_set()  # looked at once: whoever stops here has saved here
-            due = stopping or time.monotonic() - self._saved >= self.policy.checkpoint_seconds
+            due = stopping or time.monotonic() >= self._due
             # Where to roll back to must follow from the job alone, not from the clock: the start of the epoch.
             if ends_epoch if self._rolls_back else due or (ends_epoch and self.arrivals is not None):
                 self._save(tell=stopping)
@@ -177,7 +180,7 @@ class Trainer:
     def _step(self) -> float:
         """One mini-batch in, one update out. Returns the mean loss before the update."""
         state, clock = self._state, time.perf_counter
-        look = self._pace.is_looked_at(state.step)
+        look = state.step == self._look
         began = clock()
         blocks = self._ask(lambda: self.workers.gradients(state.step, look=look))
         spent = self.workers.spent()
@@ -231,7 +234,9 @@ class Trainer:
         update = partial(self._update.apply, self.spec.optimizer, state.params, mean, state.carried, rate, number)
         if not look:
             update()
-        elif (seen := self._looks.at(state.params, mean, update)) is not None:
+            return
+        self._look = self._pace.next_look(state.step + 1)
+        if (seen := self._looks.at(state.params, mean, update)) is not None:
             self._health = HealthSampled(state.step + 1, *seen, self.timing.straggler_ratio())
             if self._pace.is_told(state.step):
                 self.outbox.post(self._health)
@@ -305,10 +310,6 @@ class Trainer:
             self.confusion = tuple(map(tuple, confusion.matrix(block.total.sums.scores[CONFUSION]).tolist()))
         return block.total.sums
 
-    @property
-    def _rolls_back(self) -> bool:
-        return self.spec.on_divergence is OnDivergence.ROLLBACK
-
     def _rate(self, step: int) -> float:
         return self._pace.rate(step) * self._state.rate_scale * self._state.plateau_factor
 
@@ -350,7 +351,7 @@ class Trainer:
             self.timing.checkpoint_bytes = self.checkpoints.save(self._state)
         self._durable = self._state.step
         self._tell_taken()
-        self._saved, self.timing.checkpoint_time = time.monotonic(), time.time()
+        self._due, self.timing.checkpoint_time = time.monotonic() + self.policy.checkpoint_seconds, time.time()
         # Ever further apart, so that their number grows with the logarithm of the steps.
         if tell or self._state.step >= NEXT_CHECKPOINT * self._told_checkpoint:
             self._told_checkpoint = self._state.step

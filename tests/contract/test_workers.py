@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, suppress
+from itertools import starmap
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from service.cluster.local_workers import LocalWorkers
-from service.cluster.workers import Joined, Spent, TooFewWorkers
+from service.cluster.workers import OF_ORDER, Computed, Joined, Spent, TooFewWorkers
 from service.training.session import ClosingWorkers
 from tests.contract.tasks import DATA, INPUTS, LOSS, NETWORK, PARAMS, SHARDS, TARGETS, TASK, BrokenTask, until
 from tests.contract.working import MIXED, OBJECTS, SHARED, evaluated, expected, total, working
@@ -70,16 +71,17 @@ def test_what_a_question_took_is_told_by_worker(make: Make, exchange: str) -> No
         workers.evaluate()
         taken = time.perf_counter() - began
         spent = workers.spent()
-        assert sum(order.shards for order in spent.computed) == 2 * TASK.shards.shards
-        assert all(order.forward > 0 and order.backward >= 0 for order in spent.computed)
-        for worker in {order.worker for order in spent.computed}:
-            assert sum(order.seconds for order in spent.computed if order.worker == worker) < taken
+        orders = list(starmap(Computed, OF_ORDER.iter_unpack(spent.computed)))
+        assert sum(order.shards for order in orders) == 2 * TASK.shards.shards
+        assert all(order.forward > 0 and order.backward >= 0 for order in orders)
+        for worker in {order.worker for order in orders}:
+            assert sum(order.forward + order.backward for order in orders if order.worker == worker) < 1e9 * taken
         assert 0 <= spent.split + spent.gather < taken
         # At the least what each worker read twice and a sum that came back; at the most a gradient a shard.
         bytes_read, gradient = 4 * workers.params.nbytes, TASK.network.dense * 4
         least, most = (0, 0) if exchange == "local" else (bytes_read + gradient, bytes_read + SHARDS.shards * gradient)
-        assert least <= spent.bytes <= most
-        assert workers.spent() == Spent(computed=[])
+        assert least <= spent.exchanged <= most
+        assert workers.spent() == Spent()
 
 
 def test_a_worker_without_a_shard(make: Make) -> None:

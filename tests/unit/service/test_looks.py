@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service.jobs.health import HealthSampled, LayerHealth
 from service.jobs.spec import JobSpec, Precision
@@ -181,9 +183,30 @@ def pace(steps: int, **changes: Any) -> Pace:
     return Pace(spec(epochs=1, **changes), steps)
 
 
+def looks_of(of: Pace) -> list[int]:
+    """All steps that are looked at."""
+    looks = [of.next_look(0)]
+    while looks[-1] + 1 < of.total_steps:
+        looks.append(of.next_look(looks[-1] + 1))
+    return looks
+
+
+@given(st.integers(1, 30), st.integers(1, 300), st.integers(1, 40))
+def test_the_next_look_is_the_same_from_every_step_before_it(epochs: int, steps: int, accumulate: int) -> None:
+    of = Pace(spec(epochs=epochs, accumulate=accumulate), steps)
+    following = [of.next_look(step) for step in range(of.total_steps)]
+    assert following == sorted(following)
+    for step, look in enumerate(following):
+        assert look >= step
+        assert following[look] == look
+    assert following[-1] == of.total_steps - 1
+    first = [step for step in range(of.total_steps) if of.ends_update(step)][:20]
+    assert looks_of(of)[: len(first)] == first
+
+
 def test_looks_are_ever_further_apart_but_never_too_far() -> None:
     of = pace(100_000)
-    looks = [step + 1 for step in range(100_000) if of.is_looked_at(step)]
+    looks = [step + 1 for step in looks_of(of)]
     assert looks[-1] == 100_000
     for before, after in pairwise(looks):
         assert after - before <= min(max(before / 10, 1), MOST_UPDATES)
@@ -192,7 +215,7 @@ def test_looks_are_ever_further_apart_but_never_too_far() -> None:
 
 def test_what_is_told_grows_with_the_logarithm() -> None:
     of = pace(200_000)
-    told = [step + 1 for step in range(200_000) if of.is_looked_at(step) and of.is_told(step)]
+    told = [step + 1 for step in looks_of(of) if of.is_told(step)]
     assert told[-1] == 200_000
     assert len(told) < 170
     for before, after in pairwise(told):
@@ -202,7 +225,7 @@ def test_what_is_told_grows_with_the_logarithm() -> None:
 @pytest.mark.parametrize("accumulate", [3, 128])
 def test_looks_fall_on_steps_that_make_an_update(accumulate: int) -> None:
     of = pace(20_000, accumulate=accumulate)
-    looks = [step for step in range(20_000) if of.is_looked_at(step)]
+    looks = looks_of(of)
     assert len(looks) > 20
     assert all(of.ends_update(step) for step in looks)
 

@@ -3,25 +3,32 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.cluster.workers import CAUSES, Computed, Spent
+from service.cluster.workers import CAUSES, Computed, Spent, computed, packed
 from service.training.outbox import Outbox
-from service.training.timing import PHASES, Histogram, Timing
+from service.training.timing import BUCKETS, PHASES, Histogram, Timing
 from tests.unit.service.examples import DATA, task
 from tests.unit.service.training_run import STEPS, Run
 from tests.unit.service.unreliable import UnreliableWorkers
+from worker.orders import Took
 
 SECONDS = st.floats(0, 1e3)
+NANOSECONDS = st.integers(0, 10**12)
+ORDERS = st.lists(st.builds(Computed, st.integers(0, 3), NANOSECONDS, NANOSECONDS, st.integers(1, 5)))
+PACKED = ORDERS.map(lambda orders: packed(*orders))
 
 
-@given(SECONDS, SECONDS, SECONDS, st.lists(st.builds(Computed, st.integers(0, 3), SECONDS, SECONDS, st.just(1))))
-def test_phases_add_up(split: float, rest: float, gather: float, computed: list[Computed]) -> None:
+def order(worker: int, forward: float, backward: float, shards: int = 1) -> Computed:
+    return computed(worker, Took(forward, backward, shards))
+
+
+@given(SECONDS, SECONDS, SECONDS, PACKED)
+def test_phases_add_up(split: float, rest: float, gather: float, orders: bytes) -> None:
     timing = Timing()
-    timing.step(split + rest + gather, Spent(split, gather, computed), 0.5, 0.25)
+    timing.step(split + rest + gather, Spent(split, gather, orders), 0.5, 0.25)
     timing.count()
     assert sum(timing.seconds[phase] for phase in PHASES) == pytest.approx(split + rest + gather + 0.75)
     assert timing.steps.seconds == pytest.approx(split + rest + gather + 0.75)
@@ -29,10 +36,14 @@ def test_phases_add_up(split: float, rest: float, gather: float, computed: list[
     assert [sum(timing.phases[phase].counts) for phase in PHASES] == [1] * len(PHASES)
 
 
-ORDERS = st.lists(st.builds(Computed, st.integers(0, 3), SECONDS, SECONDS, st.integers(1, 5), st.booleans()))
-
-
-@given(st.lists(st.tuples(SECONDS, st.builds(Spent, SECONDS, SECONDS, ORDERS, st.integers(0, 1 << 40)))))
+@given(
+    st.lists(
+        st.tuples(
+            SECONDS,
+            st.builds(Spent, SECONDS, SECONDS, PACKED, st.integers(0, 1 << 40), PACKED),
+        )
+    )
+)
 def test_steps_count_the_same_together_as_one_by_one(steps: list[tuple[float, Spent]]) -> None:
     together, one_by_one = Timing(), Timing()
     for rest, spent in steps:
@@ -49,13 +60,14 @@ def test_steps_count_the_same_together_as_one_by_one(steps: list[tuple[float, Sp
 
 
 def test_a_duration_is_counted_under_the_first_bound_that_it_is_not_beyond() -> None:
-    one_by_one, together = Histogram((1.0, 2.0)), Histogram((1.0, 2.0))
-    durations = [0.5, 1.0, 1.5, 2.0, 2.5]
+    one_by_one, timing = Histogram(), Timing()
+    durations = [*BUCKETS, *(0.9 * bound for bound in BUCKETS), 11.0]
     for seconds in durations:
         one_by_one.add(seconds)
-    together.add_all(np.array(durations))
-    assert one_by_one.counts == together.counts == [2, 2, 1]
-    assert one_by_one.seconds == together.seconds == 7.5
+        timing.step(seconds, Spent(), 0.0, 0.0)
+    timing.count()
+    assert one_by_one.counts == timing.steps.counts == [2] * len(BUCKETS) + [1]
+    assert timing.steps.seconds == pytest.approx(one_by_one.seconds) == pytest.approx(sum(durations))
 
 
 @pytest.mark.parametrize(
@@ -66,19 +78,18 @@ def test_a_duration_is_counted_under_the_first_bound_that_it_is_not_beyond() -> 
 def test_how_far_the_slowest_worker_is_behind(means: Sequence[float], ratio: float | None) -> None:
     timing = Timing()
     for shards in (1, 3):
-        orders = [Computed(n, mean * shards / 4, mean * shards * 3 / 4, shards) for n, mean in enumerate(means)]
-        timing.step(1.0, Spent(computed=orders), 0.0, 0.0)
+        orders = [order(n, mean * shards / 4, mean * shards * 3 / 4, shards) for n, mean in enumerate(means)]
+        timing.step(1.0, Spent(computed=packed(*orders)), 0.0, 0.0)
     assert timing.straggler_ratio() == ratio
     assert timing.straggler_ratio() is None  # nothing was computed since
-    timing.step(1.0, Spent(computed=[Computed(0, 1.0, 1.0, 1)]), 0.0, 0.0)
+    timing.step(1.0, Spent(computed=packed(order(0, 1.0, 1.0))), 0.0, 0.0)
     assert timing.straggler_ratio() == (1.0 if len(means) > 1 else None)
 
 
 def test_forward_and_backward_are_those_of_the_worker_that_all_waited_for() -> None:
     timing = Timing()
-    orders = [Computed(0, 1.0, 2.0, 1), Computed(1, 2.0, 0.5, 1), Computed(1, 1.0, 0.5, 1)]
-    late = Computed(2, 50.0, 50.0, 1, is_late=True)
-    timing.step(10.0, Spent(0.25, 0.5, [*orders, late], 100), 0.0, 0.0)
+    orders = [order(0, 1.0, 2.0), order(1, 2.0, 0.5), order(1, 1.0, 0.5)]
+    timing.step(10.0, Spent(0.25, 0.5, packed(*orders), 100, late=packed(order(2, 50.0, 50.0))), 0.0, 0.0)
     timing.count()
     assert {phase: timing.seconds[phase] for phase in PHASES[:5]} == {
         "split": 0.25,
@@ -93,7 +104,7 @@ def test_forward_and_backward_are_those_of_the_worker_that_all_waited_for() -> N
 
 def test_clocks_that_say_more_than_there_was_are_not_believed() -> None:
     timing = Timing()
-    timing.step(4.0, Spent(0.5, 0.5, [Computed(0, 9.0, 3.0, 1)]), 0.0, 0.0)
+    timing.step(4.0, Spent(0.5, 0.5, packed(order(0, 9.0, 3.0))), 0.0, 0.0)
     timing.count()
     assert {phase: timing.seconds[phase] for phase in PHASES[1:4]} == {"wait": 0.0, "forward": 2.25, "backward": 0.75}
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from service.cluster.local_workers import LocalWorkers
-from service.cluster.workers import Computed, Spent
+from service.cluster.workers import OF_ORDER, Computed, Spent, packed
 from service.jobs.events import Event, Failed, Starting, StateChanged, Succeeded
 from service.jobs.health import Diagnosed, Trouble
 from service.jobs.job import advance, is_no_news
@@ -30,12 +30,12 @@ class Uneven(LocalWorkers):
 
     def spent(self) -> Spent:
         times = self.slow
-        computed = [
-            Computed(worker, (1, times)[worker] * each.forward, (1, times)[worker] * each.backward, each.shards)
-            for each in super().spent().computed
+        computed = (
+            Computed(worker, int((1, times)[worker] * forward), int((1, times)[worker] * backward), shards)
+            for _, forward, backward, shards in OF_ORDER.iter_unpack(super().spent().computed)
             for worker in (0, 1)
-        ]
-        return Spent(computed=computed)
+        )
+        return Spent(computed=packed(*computed))
 
 
 def trained(plan: Plan) -> list[Event]:

@@ -11,13 +11,14 @@ import numpy as np
 from service.cluster.cluster import Room
 from service.cluster.local_cluster import LocalCluster, LocalTraining
 from service.cluster.local_workers import LocalWorkers
-from service.cluster.workers import Change, Computed, Joined, Lost, Spent, TooFewWorkers
+from service.cluster.workers import Change, Computed, Joined, Lost, Spent, TooFewWorkers, computed, packed
 from service.data.datasets import Dataset
 from service.models.spreading import ask_nobody
 from service.training.session import Broken, Gone, News, Order, Training
 from worker.arrays import Array
 from worker.blocks import Block, merge
 from worker.gradient import Gradient
+from worker.orders import Took
 from worker.task import Computation, Data
 
 REASON = "its process ended"
@@ -61,8 +62,8 @@ class UnreliableWorkers:
         return self._compute(compute)
 
     def spent(self) -> Spent:
-        computed, self._computed = self._computed, []
-        return Spent(0.0, 0.0, computed, 1000 * len(computed))
+        orders, self._computed = self._computed, []
+        return Spent(0.0, 0.0, packed(*orders), 1000 * len(orders))
 
     def ready(self) -> int:
         return len(self._alive)
@@ -114,7 +115,8 @@ class UnreliableWorkers:
                     part = missing[place::share]
                     results += merge([Block(shard, 1, compute(shard)) for shard in part], shards)
                     # What it says it took: shards of worker 0 take a second forward, those of worker 1 two, and so on.
-                    self._computed.append(Computed(worker, (1.0 + worker) * len(part), 0.5 * len(part), len(part)))
+                    took = Took((1.0 + worker) * len(part), 0.5 * len(part), len(part))
+                    self._computed.append(computed(worker, took))
                     done.update(part)
         return results
 
