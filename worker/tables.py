@@ -35,17 +35,18 @@ def summed(rows: Rows, values: Array) -> TableGradient:
     """
     order = rows.argsort(kind="stable")
     rows = rows[order]
-    values = values[order]
+    values = values.take(order, axis=0)  # which takes half the time of values[order]
     at = np.arange(len(rows))
     while True:
         is_first = np.ones(len(rows), bool)
         np.not_equal(rows[1:], rows[:-1], out=is_first[1:])
         if is_first.all():
-            return TableGradient(rows, values if len(at) == len(values) else values[at])
+            return TableGradient(rows, values if len(at) == len(values) else values.take(at, axis=0))
         place = np.arange(len(rows))
         place -= np.maximum.accumulate(np.where(is_first, place, 0))  # among those of its row
         odd = np.flatnonzero(place & 1)
-        values[at[odd - 1]] += values[at[odd]]
+        left = at[odd - 1]
+        values[left] = values.take(left, axis=0) + values.take(at[odd], axis=0)
         even = np.flatnonzero(place & 1 == 0)
         rows, at = rows[even], at[even]
 

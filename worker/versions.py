@@ -12,11 +12,16 @@ SAME = "run the same image on both; where only processors differ, give both the 
 
 
 @cache
+def kernels() -> frozenset[str]:
+    """The processors, by OpenBLAS's names, for which it multiplies here; none where NumPy has another BLAS."""
+    return frozenset(pool["architecture"] for pool in threadpool_info() if pool["internal_api"] == "openblas")
+
+
+@cache
 def versions() -> str:
     """Of Chainrule, Python, NumPy and its BLAS, which chooses sums by the processor. Where they differ, bits may."""
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-    kernels = {pool["architecture"] for pool in threadpool_info() if pool["internal_api"] == "openblas"}
-    chosen = f" for {'/'.join(sorted(kernels))}" if kernels else ""
+    chosen = f" for {'/'.join(sorted(kernels()))}" if kernels() else ""
     python = ".".join(platform.python_version_tuple()[:2])
     ours = f"Chainrule {version('chainrule')}, Python {python}, NumPy {np.__version__}"
     return f"{ours}, {blas['name']} {blas['version']}{chosen}"

@@ -169,7 +169,7 @@ class Update:
             def update_rows(
                 part: TableGradient, scratch: Array, views: Sequence[Array] = views, rate: float = own_rate
             ) -> None:
-                own, *others = (view[part.rows].reshape(-1) for view in views)
+                own, *others = (view.take(part.rows, axis=0).reshape(-1) for view in views)
                 vectors = dict(zip(carried, others, strict=True))
                 piece = part.values.reshape(-1)
                 if self._regularizes:

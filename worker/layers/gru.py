@@ -9,6 +9,7 @@ from worker.arrays import Array, Rows
 from worker.initializers import Initializer
 from worker.layers.layer import Parameter, Params
 from worker.layers.recurrent import Recurrent, StatesBackward, sigmoid
+from worker.layers.tiles import Tiles
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,12 @@ class Gru(Recurrent):
         n, of_h = np.empty((2, time, rows, units), x.dtype)  # of_h: h_{t-1} U_n + b'
         h = np.zeros((time + 1, rows, units), x.dtype)
         s = np.empty((rows, 3 * units), x.dtype)
+        of_states = Tiles.of(params["recurrent_weight"], rows)
+        states, product = of_states.left(h), of_states.out(s)
         zr = s[:, : 2 * units].reshape(rows, 2, units).swapaxes(0, 1)
         for t in range(time):
             of_x[t] += params["bias"]
-            np.matmul(h[t], params["recurrent_weight"], out=s)
+            np.matmul(states[t], of_states.right, out=product)
             np.add(s[:, 2 * units :], params["recurrent_bias"], out=of_h[t])
             s[:, : 2 * units] += of_x[t, :, : 2 * units]
             sigmoid(zr, out=gates[t])
@@ -70,7 +73,8 @@ class Gru(Recurrent):
             d = np.empty((time, rows, 4 * units), x.dtype)
             dh = np.zeros((rows, units), x.dtype)
             slopes, a, b = np.empty((2, rows, units), x.dtype), *np.empty((2, rows, units), x.dtype)
-            back = np.ascontiguousarray(params["recurrent_weight"].T)  # as a view it would be turned at each place
+            back = Tiles.of(params["recurrent_weight"].T, rows)
+            places, product = back.left(d[..., units:]), back.out(a)
             for t in reversed(range(time)):
                 if (given := t - time + len(dy)) >= 0:
                     dh += dy[given]
@@ -93,7 +97,7 @@ class Gru(Recurrent):
                 dh *= z
                 if carried is not None:
                     d[t, still[t]] = 0
-                np.matmul(d[t, :, units:], back, out=a)
+                np.matmul(places[t], back.right, out=product)
                 dh += a
                 if carried is not None:
                     dh[still[t]] = carried

@@ -8,7 +8,11 @@ import numpy as np
 from worker.arrays import Array, Rows
 from worker.initializers import Initializer
 from worker.layers.layer import Parameter, Params
-from worker.layers.recurrent import Recurrent, StatesBackward, joined, sigmoid
+from worker.layers.recurrent import Recurrent, StatesBackward, joined
+from worker.layers.tiles import Tiles
+
+AT_A_TIME = 10
+"""Places whose dz lie in the cache until the gradients are taken of them (measured: docs/architecture.md)."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +43,19 @@ class Lstm(Recurrent):
         both, h = joined(x, units)
         bias = np.concatenate([params["forget_bias"], params["bias"]])
         stacked = np.concatenate([params["weight"], params["recurrent_weight"], bias[np.newaxis]])
-        of_gates = np.ascontiguousarray(stacked.reshape(-1, 4, units).swapaxes(0, 1))
+        stacked[:, : 3 * units] *= 0.5  # sigmoid(z) = (1 + tanh(z / 2)) / 2, and half of a float is exact
+        of_gates = Tiles.of(stacked.reshape(-1, 4, units).swapaxes(0, 1), rows)
         gates = np.empty((time, 4, rows, units), x.dtype)
         c = np.zeros((time + 1, rows, units), x.dtype)
         bent = np.empty((time, rows, units), x.dtype)  # tanh(c)
         entering = np.empty((rows, units), x.dtype)
+        places, products = of_gates.left(both), of_gates.out(gates)
         for t in range(time):
-            np.matmul(both[t], of_gates, out=gates[t])
+            np.matmul(places[t], of_gates.right, out=products[t])
+            np.tanh(gates[t], out=gates[t])
+            gates[t, :3] *= 0.5
+            gates[t, :3] += 0.5
             f, i, o, g = gates[t]
-            sigmoid(gates[t, :3], out=gates[t, :3])
-            np.tanh(g, out=g)
             np.multiply(f, c[t], out=c[t + 1])
             np.multiply(i, g, out=entering)
             c[t + 1] += entering
@@ -65,44 +72,57 @@ class Lstm(Recurrent):
             df = dc c_{t-1} f (1 - f),    di = dc g i (1 - i),    dg = dc i (1 - g^2)
             dc_{t-1} = dc f,    dh_{t-1} = dz U^T,    [dW; dU; db] = the sum over t of [x_t, h_{t-1}, 1]^T dz
             """
-            dz = np.empty((time, rows, 4 * units), x.dtype)
+            dz = np.empty((min(AT_A_TIME, time), rows, 4 * units), x.dtype)
+            dx = np.empty(x.shape, x.dtype) if input_gradient else None
             dh, dc = np.zeros((2, rows, units), x.dtype)
             slopes, a, b = np.empty((3, rows, units), x.dtype), *np.empty((2, rows, units), x.dtype)
-            back = np.ascontiguousarray(params["recurrent_weight"].T)  # as a view it would be turned at each place
-            for t in reversed(range(time)):
-                if (given := t - time + len(dy)) >= 0:
-                    dh += dy[given]
-                carried = (dh[still[t]], dc[still[t]]) if len(still[t]) else None
-                f, i, o, g = gates[t]
-                df, di, do, dg = dz[t].reshape(rows, 4, units).swapaxes(0, 1)
-                np.subtract(1, gates[t, :3], out=slopes)
-                np.multiply(dh, o, out=a)  # dh o
-                np.multiply(a, bent[t], out=b)  # dh h
-                np.multiply(b, slopes[2], out=do)
-                b *= bent[t]
-                a -= b
-                dc += a
-                slopes[:2] *= gates[t, :2]
-                np.multiply(dc, c[t], out=a)
-                np.multiply(a, slopes[0], out=df)
-                np.multiply(dc, g, out=a)
-                np.multiply(a, slopes[1], out=di)
-                np.multiply(a, g, out=a)  # dc g^2
-                np.subtract(dc, a, out=a)
-                np.multiply(a, i, out=dg)
-                dc *= f
-                if carried:
-                    dz[t, still[t]] = 0
-                    dc[still[t]] = carried[1]
-                np.matmul(dz[t], back, out=dh)
-                if carried:
-                    dh[still[t]] = carried[0]
-            flat = dz.reshape(time * rows, 4 * units)
-            gradient = both[:-1].reshape(time * rows, both.shape[2]).T @ flat
+            gradient, more = np.zeros((2, both.shape[2], 4 * units), x.dtype)
+            to_h, to_x = (Tiles.of(params[key].T, rows) for key in ("recurrent_weight", "weight"))
+            places, product = to_h.left(dz), to_h.out(dh)
+            for start in reversed(range(0, time, AT_A_TIME)):
+                piece = slice(start, min(start + AT_A_TIME, time))
+                for t in reversed(range(time)[piece]):
+                    if (given := t - time + len(dy)) >= 0:
+                        dh += dy[given]
+                    carried = (dh[still[t]], dc[still[t]]) if len(still[t]) else None
+                    f, i, o, g = gates[t]
+                    df, di, do, dg = dz[t - start].reshape(rows, 4, units).swapaxes(0, 1)
+                    np.subtract(1, gates[t, :3], out=slopes)
+                    np.multiply(dh, o, out=a)  # dh o
+                    np.multiply(a, bent[t], out=b)  # dh h
+                    np.multiply(b, slopes[2], out=do)
+                    b *= bent[t]
+                    a -= b
+                    dc += a
+                    slopes[:2] *= gates[t, :2]
+                    np.multiply(dc, c[t], out=a)
+                    np.multiply(a, slopes[0], out=df)
+                    np.multiply(dc, g, out=a)
+                    np.multiply(a, slopes[1], out=di)
+                    np.multiply(a, g, out=a)  # dc g^2
+                    np.subtract(dc, a, out=a)
+                    np.multiply(a, i, out=dg)
+                    dc *= f
+                    if carried:
+                        dz[t - start, still[t]] = 0
+                        dc[still[t]] = carried[1]
+                    np.matmul(places[t - start], to_h.right, out=product)
+                    if carried:
+                        dh[still[t]] = carried[0]
+                behind = dz[: piece.stop - start]
+                np.matmul(_flat(both[piece]).T, _flat(behind), out=more)
+                gradient += more
+                if dx is not None:
+                    np.matmul(to_x.left(behind), to_x.right, out=to_x.out(dx[piece]))
             grads["weight"][...] = gradient[:features]
             grads["recurrent_weight"][...] = gradient[features:-1]
             grads["forget_bias"][...] = gradient[-1, :units]
             grads["bias"][...] = gradient[-1, units:]
-            return (flat @ params["weight"].T).reshape(x.shape) if input_gradient else None
+            return dx
 
         return h[1:], backward
+
+
+def _flat(places: Array) -> Array:
+    """The rows of several places, (places rows, ...), one after the other."""
+    return places.reshape(places.shape[0] * places.shape[1], places.shape[2])

@@ -10,6 +10,7 @@ from worker.arrays import Array, Rows
 from worker.initializers import Initializer
 from worker.layers.layer import Parameter, Params
 from worker.layers.recurrent import Recurrent, StatesBackward, joined
+from worker.layers.tiles import Tiles, multiply
 
 
 class RecurrentActivation(Enum):
@@ -38,8 +39,10 @@ class SimpleRnn(Recurrent):
         both, h = joined(x, self.units)
         stacked = np.concatenate([params["weight"], params["recurrent_weight"], params["bias"][np.newaxis]])
         bent = self.activation is RecurrentActivation.TANH
+        of_places = Tiles.of(stacked, rows)
+        places, products = of_places.left(both), of_places.out(h)
         for t in range(time):
-            np.matmul(both[t], stacked, out=h[t + 1])
+            np.matmul(places[t], of_places.right, out=products[t + 1])
             if bent:
                 np.tanh(h[t + 1], out=h[t + 1])
             else:
@@ -50,20 +53,21 @@ class SimpleRnn(Recurrent):
             """With dz = dh f'(z): dh_{t-1} = dz U^T, and the gradients are sums over time of [x_t, h_{t-1}, 1]^T dz."""
             dz = np.empty((time, rows, self.units), x.dtype)
             dh = np.zeros((rows, self.units), x.dtype)
-            back = np.ascontiguousarray(params["recurrent_weight"].T)  # as a view it would be turned at each place
+            back = Tiles.of(params["recurrent_weight"].T, rows)
+            places, product = back.left(dz), back.out(dh)
             for t in reversed(range(time)):
                 if (given := t - time + len(dy)) >= 0:
                     dh += dy[given]
                 carried = dh[still[t]]
                 np.multiply(dh, 1 - h[t + 1] * h[t + 1] if bent else h[t + 1] > 0, out=dz[t])
                 dz[t, still[t]] = 0
-                np.matmul(dz[t], back, out=dh)
+                np.matmul(places[t], back.right, out=product)
                 dh[still[t]] = carried
             flat = dz.reshape(time * rows, self.units)
             gradient = both[:-1].reshape(time * rows, both.shape[2]).T @ flat
             grads["weight"][...] = gradient[:features]
             grads["recurrent_weight"][...] = gradient[features:-1]
             grads["bias"][...] = gradient[-1]
-            return (flat @ params["weight"].T).reshape(x.shape) if input_gradient else None
+            return multiply(dz, params["weight"].T) if input_gradient else None
 
         return h[1:], backward

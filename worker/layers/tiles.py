@@ -1,0 +1,74 @@
+"""A product in tiles, for layers that multiply with the same matrix at every place of a sequence.
+
+OpenBLAS copies both factors into an order of its own before it multiplies: of a product of 64 rows, a fourth of its
+time. Products of up to a million multiplications its kernels for AVX-512 take as they are. So larger ones are cut into
+such tiles there, by rows and columns alone: every number is the same sum. Measured in docs/architecture.md.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from worker.arrays import Array
+from worker.versions import kernels
+
+MOST = 1_000_000
+"""Multiplications in a product that is not copied first."""
+
+SMALL_KERNELS = frozenset({"SkylakeX", "Cooperlake", "SapphireRapids"})
+"""The processors, by OpenBLAS's names, for which it has kernels that don't copy."""
+
+LEAST = 16, 32
+"""Rows and columns of a tile: of narrower ones the kernels are slow."""
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """What a matrix of some rows is multiplied with: `np.matmul(tiles.left(a), tiles.right, out=tiles.out(y))`."""
+
+    right: Array
+    """(..., 1, tiles across, inner, columns of a tile)."""
+    down: int
+    """Tiles below each other."""
+
+    @staticmethod
+    def of(right: Array, rows: int, most: int | None = None) -> "Tiles":
+        """Cuts the product of (rows, inner) and each `right` (..., inner, columns), into tiles of `most`."""
+        *others, inner, columns = right.shape
+        down, across = _counts(rows, inner, columns, _most() if most is None else most)
+        cut = right.reshape(*others, inner, across, columns // across).swapaxes(-3, -2)
+        return Tiles(np.ascontiguousarray(cut)[..., np.newaxis, :, :, :], down)
+
+    def left(self, a: Array) -> Array:
+        """Some (..., rows, inner), to be multiplied."""
+        *others, rows, inner = a.shape
+        return a.reshape(*others, self.down, 1, rows // self.down, inner)
+
+    def out(self, y: Array) -> Array:
+        """Room for some products (..., rows, columns), to be written into."""
+        *others, rows, columns = y.shape
+        across = self.right.shape[-3]
+        return y.reshape(*others, self.down, rows // self.down, across, columns // across).swapaxes(-3, -2)
+
+
+def multiply(a: Array, b: Array) -> Array:
+    """a (..., inner) times b (inner, columns), in tiles: (..., columns)."""
+    rows = a.reshape(-1, a.shape[-1])
+    tiles = Tiles.of(b, len(rows))
+    y = np.empty((len(rows), b.shape[1]), a.dtype)
+    np.matmul(tiles.left(rows), tiles.right, out=tiles.out(y))
+    return y.reshape(*a.shape[:-1], b.shape[1])
+
+
+def _most() -> int:
+    return MOST if kernels() and kernels() <= SMALL_KERNELS else 1 << 62
+
+
+@lru_cache(maxsize=1024)
+def _counts(rows: int, inner: int, columns: int, most: int) -> tuple[int, int]:
+    """How many tiles below and beside each other: as few as do, as square as they can be; one where none do."""
+    down = [n for n in range(1, rows + 1) if rows % n == 0 and (n == 1 or rows // n >= LEAST[0])]
+    across = [n for n in range(1, columns + 1) if columns % n == 0 and (n == 1 or columns // n >= LEAST[1])]
+    fitting = [(p, q) for p in down for q in across if rows // p * inner * (columns // q) <= most]
+    return min(fitting, key=lambda n: (n[0] * n[1], abs(rows // n[0] - columns // n[1])), default=(1, 1))
