@@ -78,7 +78,7 @@ class Run:
     def seen(self) -> Iterator[Line]:
         """What it costs a step to be seen."""
         for name in ("small-adam", "image-adam"):
-            rounds = (30 if self.quick else 120) // (1 if name == "small-adam" else 2)
+            rounds = (18 if self.quick else 60) // (1 if name == "small-adam" else 6)
             cost = eyes_cost.measure(eyes_cost.Setting(name, rounds))
             health, everything, title = cost.health, cost.everything, CASES[name].title
             yield Line(f"a step longer by looks at the layers, {title}", f"{health:.1%}", "", "<= 1 %", health <= 0.01)
