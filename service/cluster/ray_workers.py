@@ -274,8 +274,9 @@ class RayWorkers:
             if answer is not None:
                 self._under_way.remove(work)
                 self._answered |= work.slots
-                self._spent.take_in(*answer, is_late=work.call != self._call)
-                finished.append((work, answer[0]))
+                blocks, computed = answer
+                self._spent.take_in(blocks, computed, is_late=work.call != self._call)
+                finished.append((work, blocks))
             elif time.monotonic() - work.since > self._patience.answer_seconds:
                 self._under_way.remove(work)
                 for member in filter(work.is_of, work.waits_for() or work.members[:1]):

@@ -10,7 +10,7 @@ from worker.arrays import Array, Rows
 from worker.initializers import Initializer
 from worker.layers.layer import Parameter, Params
 from worker.layers.recurrent import Recurrent, StatesBackward, joined
-from worker.layers.tiles import Tiles, multiply
+from worker.layers.tiles import Tiles
 
 
 class RecurrentActivation(Enum):
@@ -68,6 +68,10 @@ class SimpleRnn(Recurrent):
             grads["weight"][...] = gradient[:features]
             grads["recurrent_weight"][...] = gradient[features:-1]
             grads["bias"][...] = gradient[-1]
-            return multiply(dz, params["weight"].T) if input_gradient else None
+            if not input_gradient:
+                return None
+            dx, front = np.empty(x.shape, x.dtype), Tiles.of(params["weight"].T, rows)
+            np.matmul(front.left(dz), front.right, out=front.out(dx))
+            return dx
 
         return h[1:], backward

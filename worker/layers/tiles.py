@@ -5,6 +5,7 @@ time. Products of up to a million multiplications its kernels for AVX-512 take a
 such tiles there, by rows and columns alone: every number is the same sum. Measured in docs/architecture.md.
 """
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -52,15 +53,6 @@ class Tiles:
         return y.reshape(*others, self.down, rows // self.down, across, columns // across).swapaxes(-3, -2)
 
 
-def multiply(a: Array, b: Array) -> Array:
-    """a (..., inner) times b (inner, columns), in tiles: (..., columns)."""
-    rows = a.reshape(-1, a.shape[-1])
-    tiles = Tiles.of(b, len(rows))
-    y = np.empty((len(rows), b.shape[1]), a.dtype)
-    np.matmul(tiles.left(rows), tiles.right, out=tiles.out(y))
-    return y.reshape(*a.shape[:-1], b.shape[1])
-
-
 def _most() -> int:
     return MOST if kernels() and kernels() <= SMALL_KERNELS else 1 << 62
 
@@ -68,7 +60,14 @@ def _most() -> int:
 @lru_cache(maxsize=1024)
 def _counts(rows: int, inner: int, columns: int, most: int) -> tuple[int, int]:
     """How many tiles below and beside each other: as few as do, as square as they can be; one where none do."""
-    down = [n for n in range(1, rows + 1) if rows % n == 0 and (n == 1 or rows // n >= LEAST[0])]
-    across = [n for n in range(1, columns + 1) if columns % n == 0 and (n == 1 or columns // n >= LEAST[1])]
+    if rows * inner * columns <= most:
+        return 1, 1
+    down = [n for n in _divisors(rows) if n == 1 or rows // n >= LEAST[0]]
+    across = [n for n in _divisors(columns) if n == 1 or columns // n >= LEAST[1]]
     fitting = [(p, q) for p in down for q in across if rows // p * inner * (columns // q) <= most]
     return min(fitting, key=lambda n: (n[0] * n[1], abs(rows // n[0] - columns // n[1])), default=(1, 1))
+
+
+def _divisors(number: int) -> list[int]:
+    small = [n for n in range(1, math.isqrt(number) + 1) if number % n == 0]
+    return sorted({*small, *(number // n for n in small)})

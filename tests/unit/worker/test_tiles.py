@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.layers.tiles import LEAST, MOST, Tiles, multiply
+from worker.arrays import Array
+from worker.layers import Context, Draw, Gru, Lstm, SimpleRnn, lstm, tiles
+from worker.layers.tiles import LEAST, MOST, Tiles
 
 SIDES = st.integers(0, 96)
 
@@ -15,9 +17,9 @@ def test_a_product_in_tiles_is_the_product(rows: int, inner: int, columns: int, 
     rng = np.random.default_rng(0)
     left = rng.standard_normal((3, rows, inner))
     right = rng.standard_normal((gates, inner, columns))
-    tiles, found = Tiles.of(right, rows, most), np.empty((3, gates, rows, columns))
-    for a, y in zip(tiles.left(left), tiles.out(found), strict=True):
-        np.matmul(a, tiles.right, out=y)
+    cut, found = Tiles.of(right, rows, most), np.empty((3, gates, rows, columns))
+    for a, y in zip(cut.left(left), cut.out(found), strict=True):
+        np.matmul(a, cut.right, out=y)
     np.testing.assert_allclose(found, left[:, np.newaxis] @ right, atol=1e-12)
 
 
@@ -34,16 +36,31 @@ def test_a_product_in_tiles_is_the_product(rows: int, inner: int, columns: int, 
 )
 def test_tiles_are_as_few_and_as_square_as_they_can_be(shape: tuple[int, int, int], down: int, across: int) -> None:
     rows, inner, columns = shape
-    tiles = Tiles.of(np.zeros((inner, columns), np.float32), rows, MOST)
-    assert (tiles.down, tiles.right.shape[-3]) == (down, across)
+    cut = Tiles.of(np.zeros((inner, columns), np.float32), rows, MOST)
+    assert (cut.down, cut.right.shape[-3]) == (down, across)
     if down * across > 1:
         assert rows // down * inner * (columns // across) <= MOST
         assert rows // down >= LEAST[0]
         assert columns // across >= LEAST[1]
 
 
-def test_rows_of_several_places_are_multiplied_as_they_are() -> None:
+@pytest.mark.parametrize("layer", [Lstm(64), Gru(64), SimpleRnn(64)], ids=lambda layer: type(layer).__name__)
+def test_recurrent_layers_give_the_same_in_tiles_and_in_pieces_of_time(
+    layer: Lstm | Gru | SimpleRnn, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = np.random.default_rng(0)
-    a, b = rng.standard_normal((5, 3, 7)), rng.standard_normal((7, 4))
-    np.testing.assert_allclose(multiply(a, b), a @ b, atol=1e-12)
-    assert multiply(a[:, :0], b).shape == (5, 0, 4)
+    x, dy = rng.standard_normal((32, 23, 5)), rng.standard_normal((32, 64))
+    mask = np.arange(23) < rng.integers(1, 24, (32, 1))
+    params = {key: 0.1 * rng.standard_normal(each.shape) for key, each in layer.parameters((23, 5)).items()}
+
+    def passed(most: int, at_a_time: int) -> list[Array]:
+        monkeypatch.setattr(tiles, "_most", lambda: most)
+        monkeypatch.setattr(lstm, "AT_A_TIME", at_a_time)
+        grads = {key: np.empty_like(value) for key, value in params.items()}
+        y, backward = layer.forward(params, x, Context(draw=Draw(0, 0, 0), mask=mask))
+        return [y, backward(dy, grads), *grads.values()]
+
+    whole = passed(1 << 62, 23)
+    for most, at_a_time in ((70_000, 23), (1 << 62, 10), (70_000, 4)):
+        for one, other in zip(whole, passed(most, at_a_time), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-12)
