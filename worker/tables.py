@@ -24,7 +24,18 @@ class TableGradient:
     """(n, size)"""
 
     def __add__(self, other: "TableGradient") -> "TableGradient":
-        return summed(np.concatenate([self.rows, other.rows]), np.concatenate([self.values, other.values]))
+        both = np.concatenate([self.rows, other.rows])
+        order = _order(both)
+        both = both.take(order)
+        is_first = _are_first(both)
+        place = np.empty(len(both), np.intp)
+        place[order] = np.cumsum(is_first) - 1
+        own, others = np.split(place, [len(self.rows)])
+        rows = both[is_first]
+        values = np.zeros((len(rows), self.values.shape[1]), self.values.dtype)
+        values[own] = self.values
+        values[others] += other.values
+        return TableGradient(rows, values)
 
 
 def summed(rows: Rows, values: Array) -> TableGradient:
@@ -33,13 +44,12 @@ def summed(rows: Rows, values: Array) -> TableGradient:
     What belongs to the same row is added pairwise in the order in which it stands: ((0 + 1) + (2 + 3)) + ... So the
     bits of a row don't depend on the others, and a row that stands a thousand times takes ten passes.
     """
-    order = rows.argsort(kind="stable")
+    order = _order(rows)
     rows = rows[order]
     values = values.take(order, axis=0)  # which takes half the time of values[order]
     at = np.arange(len(rows))
     while True:
-        is_first = np.ones(len(rows), bool)
-        np.not_equal(rows[1:], rows[:-1], out=is_first[1:])
+        is_first = _are_first(rows)
         if is_first.all():
             return TableGradient(rows, values if len(at) == len(values) else values.take(at, axis=0))
         place = np.arange(len(rows))
@@ -49,6 +59,23 @@ def summed(rows: Rows, values: Array) -> TableGradient:
         values[left] = values.take(left, axis=0) + values.take(at[odd], axis=0)
         even = np.flatnonzero(place & 1 == 0)
         rows, at = rows[even], at[even]
+
+
+def _order(rows: Rows) -> Rows:
+    """Sorts rows, equal ones as they stand: where the first of them is, the second, ...
+
+    By their lower and then their upper sixteen bits, which NumPy sorts by counting: 3,200 rows in 15 us instead of 130.
+    """
+    order = rows.astype(np.uint16).argsort(kind="stable")
+    upper = rows >> 16
+    return order.take(upper.take(order).astype(np.uint16).argsort(kind="stable")) if upper.any() else order
+
+
+def _are_first(rows: Rows) -> Array:
+    """Whether each of some sorted rows is another one than that before it."""
+    is_first = np.ones(len(rows), bool)
+    np.not_equal(rows[1:], rows[:-1], out=is_first[1:])
+    return is_first
 
 
 class Collector:

@@ -46,7 +46,8 @@ class Lstm(Recurrent):
         stacked[:, : 3 * units] *= 0.5  # sigmoid(z) = (1 + tanh(z / 2)) / 2, and half of a float is exact
         of_gates = Tiles.of(stacked.reshape(-1, 4, units).swapaxes(0, 1), rows)
         gates = np.empty((time, 4, rows, units), x.dtype)
-        c = np.zeros((time + 1, rows, units), x.dtype)
+        c = np.empty((time + 1, rows, units), x.dtype)
+        c[0] = 0
         bent = np.empty((time, rows, units), x.dtype)  # tanh(c)
         entering = np.empty((rows, units), x.dtype)
         places, products = of_gates.left(both), of_gates.out(gates)
@@ -75,7 +76,7 @@ class Lstm(Recurrent):
             dz = np.empty((min(AT_A_TIME, time), rows, 4 * units), x.dtype)
             dx = np.empty(x.shape, x.dtype) if input_gradient else None
             dh, dc = np.zeros((2, rows, units), x.dtype)
-            slopes, a, b = np.empty((3, rows, units), x.dtype), *np.empty((2, rows, units), x.dtype)
+            rest, a, b = np.empty((3, rows, units), x.dtype), *np.empty((2, rows, units), x.dtype)
             gradient, more = np.zeros((2, both.shape[2], 4 * units), x.dtype)
             to_h, to_x = (Tiles.of(params[key].T, rows) for key in ("recurrent_weight", "weight"))
             places, product = to_h.left(dz), to_h.out(dh)
@@ -87,26 +88,26 @@ class Lstm(Recurrent):
                     carried = (dh[still[t]], dc[still[t]]) if len(still[t]) else None
                     f, i, o, g = gates[t]
                     df, di, do, dg = dz[t - start].reshape(rows, 4, units).swapaxes(0, 1)
-                    np.subtract(1, gates[t, :3], out=slopes)
-                    np.multiply(dh, o, out=a)  # dh o
-                    np.multiply(a, bent[t], out=b)  # dh h
-                    np.multiply(b, slopes[2], out=do)
+                    np.subtract(1, gates[t, :3], out=rest)  # what they leave out
+                    np.multiply(dh, o, out=a)
+                    np.multiply(a, bent[t], out=b)
+                    np.multiply(b, rest[2], out=do)
                     b *= bent[t]
                     a -= b
                     dc += a
-                    slopes[:2] *= gates[t, :2]
-                    np.multiply(dc, c[t], out=a)
-                    np.multiply(a, slopes[0], out=df)
-                    np.multiply(dc, g, out=a)
-                    np.multiply(a, slopes[1], out=di)
-                    np.multiply(a, g, out=a)  # dc g^2
-                    np.subtract(dc, a, out=a)
-                    np.multiply(a, i, out=dg)
+                    np.multiply(dc, i, out=a)
+                    np.multiply(a, g, out=b)
+                    np.multiply(b, rest[1], out=di)
+                    b *= g
+                    np.subtract(a, b, out=dg)
                     dc *= f
+                    np.multiply(dc, c[t], out=a)
+                    np.multiply(a, rest[0], out=df)
                     if carried:
                         dz[t - start, still[t]] = 0
                         dc[still[t]] = carried[1]
-                    np.matmul(places[t - start], to_h.right, out=product)
+                    if t:  # nobody asks for the gradient of h_0
+                        np.matmul(places[t - start], to_h.right, out=product)
                     if carried:
                         dh[still[t]] = carried[0]
                 behind = dz[: piece.stop - start]

@@ -1,11 +1,11 @@
 """A product in tiles, for layers that multiply with the same matrix at every place of a sequence.
 
 OpenBLAS copies both factors into an order of its own before it multiplies: of a product of 64 rows, a fourth of its
-time. Products of up to a million multiplications its kernels for AVX-512 take as they are. So larger ones are cut into
-such tiles there, by rows and columns alone: every number is the same sum. Measured in docs/architecture.md.
+time. Products of up to a million multiplications its kernels for AVX-512 take as they are, and go through 64 columns
+at a time. So larger ones are cut into such tiles there, by rows and columns alone: every number is the same sum.
+Measured in docs/architecture.md.
 """
 
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -20,8 +20,11 @@ MOST = 1_000_000
 SMALL_KERNELS = frozenset({"SkylakeX", "Cooperlake", "SapphireRapids"})
 """The processors, by OpenBLAS's names, for which it has kernels that don't copy."""
 
-LEAST = 16, 32
-"""Rows and columns of a tile: of narrower ones the kernels are slow."""
+COLUMNS = 64
+"""Of a tile, where they divide what there is; else it has all of them."""
+
+LEAST_ROWS = 8
+"""Of a tile: of fewer the kernels are slow."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +62,9 @@ def _most() -> int:
 
 @lru_cache(maxsize=1024)
 def _counts(rows: int, inner: int, columns: int, most: int) -> tuple[int, int]:
-    """How many tiles below and beside each other: as few as do, as square as they can be; one where none do."""
+    """How many tiles below and beside each other: as few as do; one where none do."""
     if rows * inner * columns <= most:
         return 1, 1
-    down = [n for n in _divisors(rows) if n == 1 or rows // n >= LEAST[0]]
-    across = [n for n in _divisors(columns) if n == 1 or columns // n >= LEAST[1]]
-    fitting = [(p, q) for p in down for q in across if rows // p * inner * (columns // q) <= most]
-    return min(fitting, key=lambda n: (n[0] * n[1], abs(rows // n[0] - columns // n[1])), default=(1, 1))
-
-
-def _divisors(number: int) -> list[int]:
-    small = [n for n in range(1, math.isqrt(number) + 1) if number % n == 0]
-    return sorted({*small, *(number // n for n in small)})
+    width = COLUMNS if columns % COLUMNS == 0 else columns
+    fitting = [n for n in range(1, rows // LEAST_ROWS + 1) if rows % n == 0 and rows // n * inner * width <= most]
+    return (fitting[0], columns // width) if fitting else (1, 1)

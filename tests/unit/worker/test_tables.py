@@ -53,6 +53,25 @@ def test_places_of_a_row_are_added_pairwise_in_their_order() -> None:
     assert found.values[0].tobytes() == (((a + b) + (c + d)) + e).tobytes()
 
 
+NUMBERS = st.lists(st.sampled_from([0, 1, 7, 65_535, 65_536, 65_537, 131_071, 131_072, 9_999_999]), max_size=12)
+
+
+@given(NUMBERS, NUMBERS)
+def test_of_large_tables_too_each_row_is_there_once_and_in_order(one: list[int], other: list[int]) -> None:
+    both = np.array([*one, *other], np.intp)
+    values = values_of(both, 3)
+    parts = [summed(both[part], values[part]) for part in (slice(len(one)), slice(len(one), None))]
+    found = parts[0] + parts[1]
+    assert found.rows.tolist() == sorted({*one, *other})
+    for row, value in zip(found.rows, found.values, strict=True):
+        np.testing.assert_allclose(value, values[both == row].astype(np.float64).sum(axis=0), rtol=1e-5, atol=1e-6)
+    of_both = set(one) & set(other)
+    for part in parts:
+        for row, value in zip(part.rows, part.values, strict=True):
+            if row not in of_both:  # nothing is added to it
+                assert found.values[found.rows == row].tobytes() == value.tobytes()
+
+
 def test_what_is_summed_is_left_as_it_is() -> None:
     rows, values = np.array([1, 1, 0]), values_of(np.arange(3), 2)
     before = values.copy()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from worker.arrays import Array
 from worker.layers import Context, Draw, Gru, Lstm, SimpleRnn, lstm, tiles
-from worker.layers.tiles import LEAST, MOST, Tiles
+from worker.layers.tiles import LEAST_ROWS, MOST, Tiles
 
 SIDES = st.integers(0, 96)
 
@@ -27,21 +27,21 @@ def test_a_product_in_tiles_is_the_product(rows: int, inner: int, columns: int, 
     ("shape", "down", "across"),
     [
         ((64, 193, 128), 1, 2),
-        ((64, 512, 128), 2, 4),
-        ((64, 512, 64), 2, 2),
-        ((61, 512, 131), 1, 1),  # neither can be cut
-        ((64, 100_000, 128), 1, 1),  # tiles would be too narrow
+        ((64, 512, 128), 4, 2),
+        ((64, 512, 64), 4, 1),
+        ((64, 165, 100), 2, 1),  # of columns that 64 doesn't divide a tile has all
+        ((61, 512, 128), 1, 1),  # the rows can't be cut
+        ((64, 100_000, 128), 1, 1),  # tiles would be too low
         ((64, 16, 64), 1, 1),
     ],
 )
-def test_tiles_are_as_few_and_as_square_as_they_can_be(shape: tuple[int, int, int], down: int, across: int) -> None:
+def test_tiles_are_64_columns_wide_and_as_high_as_they_can_be(shape: tuple[int, int, int], down: int, across: int) -> None:
     rows, inner, columns = shape
     cut = Tiles.of(np.zeros((inner, columns), np.float32), rows, MOST)
     assert (cut.down, cut.right.shape[-3]) == (down, across)
     if down * across > 1:
         assert rows // down * inner * (columns // across) <= MOST
-        assert rows // down >= LEAST[0]
-        assert columns // across >= LEAST[1]
+        assert rows // down >= LEAST_ROWS
 
 
 @pytest.mark.parametrize("layer", [Lstm(64), Gru(64), SimpleRnn(64)], ids=lambda layer: type(layer).__name__)
