@@ -45,20 +45,15 @@ def summed(rows: Rows, values: Array) -> TableGradient:
     bits of a row don't depend on the others, and a row that stands a thousand times takes ten passes.
     """
     order = _order(rows)
-    rows = rows[order]
-    values = values.take(order, axis=0)  # which takes half the time of values[order]
-    at = np.arange(len(rows))
-    while True:
-        is_first = _are_first(rows)
-        if is_first.all():
-            return TableGradient(rows, values if len(at) == len(values) else values.take(at, axis=0))
-        place = np.arange(len(rows))
-        place -= np.maximum.accumulate(np.where(is_first, place, 0))  # among those of its row
-        odd = np.flatnonzero(place & 1)
-        left = at[odd - 1]
-        values[left] = values.take(left, axis=0) + values.take(at[odd], axis=0)
-        even = np.flatnonzero(place & 1 == 0)
-        rows, at = rows[even], at[even]
+    rows, values = rows.take(order), values.take(order, axis=0)
+    first = np.flatnonzero(_are_first(rows))
+    place = np.arange(len(rows)) - first.repeat(np.diff(first, append=len(rows)))  # among those of its row
+    width = 1
+    while len(right := np.flatnonzero(place & (2 * width - 1) == width)):
+        left = right - width
+        values[left] = values.take(left, axis=0) + values.take(right, axis=0)
+        width *= 2
+    return TableGradient(rows.take(first), values if len(first) == len(rows) else values.take(first, axis=0))
 
 
 def _order(rows: Rows) -> Rows:

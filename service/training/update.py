@@ -121,7 +121,8 @@ class Update:
 
         if pending:
             tables = _added(pending.tables, tables)
-        means = [TableGradient(table.rows, table.values.copy()) for table in tables]
+        # What was added is nobody else's.
+        means = tables if pairs or pending else [TableGradient(table.rows, table.values.copy()) for table in tables]
         squares = self._each(add_and_divide) + [square for table in means for square in self._on(_cut(table), divide)]
         return Mean(mean, sums, math.fsum(_finite(squares)), means)
 

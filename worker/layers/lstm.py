@@ -74,10 +74,10 @@ class Lstm(Recurrent):
             dc_{t-1} = dc f,    dh_{t-1} = dz U^T,    [dW; dU; db] = the sum over t of [x_t, h_{t-1}, 1]^T dz
             """
             dz = np.empty((min(AT_A_TIME, time), rows, 4 * units), x.dtype)
-            dx = np.empty(x.shape, x.dtype) if input_gradient else None
+            dx = np.empty((rows, time, features), x.dtype).swapaxes(0, 1) if input_gradient else None
             dh, dc = np.zeros((2, rows, units), x.dtype)
             rest, a, b = np.empty((3, rows, units), x.dtype), *np.empty((2, rows, units), x.dtype)
-            gradient, more = np.zeros((2, both.shape[2], 4 * units), x.dtype)
+            gradient, more = np.empty((2, both.shape[2], 4 * units), x.dtype)
             to_h, to_x = (Tiles.of(params[key].T, rows) for key in ("recurrent_weight", "weight"))
             places, product = to_h.left(dz), to_h.out(dh)
             for start in reversed(range(0, time, AT_A_TIME)):
@@ -111,8 +111,9 @@ class Lstm(Recurrent):
                     if carried:
                         dh[still[t]] = carried[0]
                 behind = dz[: piece.stop - start]
-                np.matmul(_flat(both[piece]).T, _flat(behind), out=more)
-                gradient += more
+                np.matmul(_flat(both[piece]).T, _flat(behind), out=more if piece.stop < time else gradient)
+                if piece.stop < time:
+                    gradient += more
                 if dx is not None:
                     np.matmul(to_x.left(behind), to_x.right, out=to_x.out(dx[piece]))
             grads["weight"][...] = gradient[:features]
