@@ -120,7 +120,7 @@ class Worker:
         # One thread each: two workers with two threads each on two cores take turns instead of working. It also
         # fixes the order in which a product is summed, and with it the bits.
         threadpool_limits(1)
-        _keep_freed_memory()
+        keep_freed_memory()
         self._job: _Job | None = None
 
     def join(self, name: str, task: Computation, columns: Columns, address: Address | None) -> Membership:
@@ -192,11 +192,11 @@ def _let_others_first() -> None:
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Has the C library keep the memory that a step frees, for the next step.
 
     By default it gives arrays of this size back to the system at once, which then has to clear every page of them
-    again: a fifth of a step's time with 512 rows of 784. The price is that a worker stays as large as it ever was.
+    again: a fifth of a step's time with 512 rows of 784. The price is that the process stays as large as it ever was.
     Where the C library isn't glibc, nothing changes.
     """
     with suppress(OSError, AttributeError):

@@ -19,23 +19,24 @@ class TableGradient:
     """The rows of a table's gradient that are more than zero; its rows are those of the table, not of a dataset."""
 
     rows: Rows
-    """(n,): ascending, each once."""
+    """(n,): each once."""
     values: Array
     """(n, size)"""
 
     def __add__(self, other: "TableGradient") -> "TableGradient":
-        both = np.concatenate([self.rows, other.rows])
-        order = _order(both)
-        both = both.take(order)
-        is_first = _are_first(both)
-        place = np.empty(len(both), np.intp)
-        place[order] = np.cumsum(is_first) - 1
-        own, others = np.split(place, [len(self.rows)])
-        rows = both[is_first]
-        values = np.zeros((len(rows), self.values.shape[1]), self.values.dtype)
-        values[own] = self.values
-        values[others] += other.values
-        return TableGradient(rows, values)
+        """The rows of the one, and then those that the other alone has."""
+        if not (len(self.rows) and len(other.rows)):
+            return TableGradient(*map(np.concatenate, ((self.rows, other.rows), (self.values, other.values))))
+        # Where a row stands is said of our own alone. Of any other this is whatever was there before, and our row that
+        # stands there is another one.
+        place = np.empty(max(self.rows.max(), other.rows.max()) + 1, np.intp)
+        place[self.rows] = np.arange(len(self.rows))
+        at = place.take(other.rows)
+        is_ours = self.rows.take(at, mode="clip") == other.rows
+        ours, new = np.flatnonzero(is_ours), np.flatnonzero(~is_ours)
+        values = np.concatenate([self.values, other.values.take(new, axis=0)])
+        values[at.take(ours)] += other.values.take(ours, axis=0)
+        return TableGradient(np.concatenate([self.rows, other.rows.take(new)]), values)
 
 
 def summed(rows: Rows, values: Array) -> TableGradient:

@@ -17,7 +17,7 @@ from service.jobs.events import RateAsked
 from service.log import Collected
 from service.training.arrivals import Answers, Arrivals
 from service.training.session import News, Order, Session
-from worker.actor import Columns
+from worker.actor import Columns, keep_freed_memory
 
 OPTIONS = {"num_cpus": 0, "max_restarts": 0, "max_concurrency": 8}
 
@@ -28,6 +28,7 @@ class TrainerActor:
 
     def __init__(self) -> None:
         threadpool_limits(1)  # its products are small, and it has threads of its own for what is large
+        keep_freed_memory()
         self._logged = Collected()
         self._halted = threading.Event()
         self._asked: RateAsked | None = None

@@ -43,7 +43,7 @@ from service.training.trainer import Policy
 from worker.network import Network
 from worker.task import Data
 
-NEWS_SECONDS = 0.2
+NEWS_SECONDS = 0.5
 """How often a trainer is asked what is new, at the least."""
 
 MOST_RESTARTS = 5

@@ -35,7 +35,9 @@ def test_a_product_in_tiles_is_the_product(rows: int, inner: int, columns: int, 
         ((64, 16, 64), 1, 1),
     ],
 )
-def test_tiles_are_64_columns_wide_and_as_high_as_they_can_be(shape: tuple[int, int, int], down: int, across: int) -> None:
+def test_tiles_are_64_columns_wide_and_as_high_as_they_can_be(
+    shape: tuple[int, int, int], down: int, across: int
+) -> None:
     rows, inner, columns = shape
     cut = Tiles.of(np.zeros((inner, columns), np.float32), rows, MOST)
     assert (cut.down, cut.right.shape[-3]) == (down, across)
