@@ -16,6 +16,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from worker.arrays import Array
+from worker.layers.tiles import Tiles, over_rows
 from worker.layers.windows import Windows
 
 TILE = 131_072
@@ -44,7 +45,8 @@ def correlate(x: Array, weight: Array, bias: Array | None, windows: Windows, gro
     matrix = _matrix(weight, bias, groups)
     y = np.empty((len(x), *windows.output, filters), x.dtype)
     for tile in _tiles(x, windows, groups):
-        np.matmul(tile.patches, matrix, out=_grouped(y[tile.place], groups))
+        cut = Tiles.of(matrix, tile.patches.shape[1])
+        np.matmul(cut.left(tile.patches), cut.right, out=cut.out(_grouped(y[tile.place], groups)))
     return y
 
 
@@ -55,7 +57,7 @@ def weight_gradient(x: Array, dy: Array, windows: Windows, groups: int = 1) -> t
     total = np.zeros((groups, elements + 1, filters // groups), x.dtype)
     term = np.empty_like(total)
     for tile in _tiles(x, windows, groups):
-        np.matmul(tile.patches.transpose(0, 2, 1), _grouped(dy[tile.place], groups), out=term)
+        over_rows(tile.patches, _grouped(dy[tile.place], groups), term)
         total += term
     of_weight = total[:, :elements].transpose(1, 0, 2).reshape(*windows.kernel, -1, filters)
     return of_weight, total[:, elements].reshape(filters)

@@ -1,4 +1,4 @@
-"""A product in tiles, for layers that multiply with the same matrix at every place of a sequence.
+"""A product in tiles, for layers whose factors lie in the processor's cache.
 
 OpenBLAS copies both factors into an order of its own before it multiplies: of a product of 64 rows, a fourth of its
 time. Products of up to a million multiplications its kernels for AVX-512 take as they are, and go through 64 columns
@@ -25,6 +25,9 @@ COLUMNS = 64
 
 LEAST_ROWS = 8
 """Of a tile: of fewer the kernels are slow."""
+
+HIGH = 24
+"""Rows of a tile in `over_rows`: there the kernels go through twelve at a time."""
 
 
 @dataclass(frozen=True)
@@ -56,15 +59,35 @@ class Tiles:
         return y.reshape(*others, self.down, rows // self.down, across, columns // across).swapaxes(-3, -2)
 
 
+def over_rows(a: Array, b: Array, out: Array) -> None:
+    """a^T b for a (..., rows, n) and b (..., rows, columns), into out (..., n, columns), in tiles."""
+    *others, rows, n = a.shape
+    columns = b.shape[-1]
+    width = _width(columns)
+    is_cut = rows * n * columns > _most() >= rows * HIGH * width
+    if high := n - n % HIGH if is_cut else 0:
+        left = np.moveaxis(a[..., :high].reshape(*others, rows, high // HIGH, 1, HIGH), -4, -1)
+        right = b.reshape(*others, rows, 1, columns // width, width)
+        room = out[..., :high, :].reshape(*others, high // HIGH, HIGH, columns // width, width)
+        np.matmul(left, np.moveaxis(right, -4, -2), out=room.swapaxes(-3, -2))
+    if high < n:
+        np.matmul(a[..., high:].swapaxes(-1, -2), b, out=out[..., high:, :])
+
+
 def _most() -> int:
-    return MOST if kernels() and kernels() <= SMALL_KERNELS else 1 << 62
+    """The most multiplications in a tile; 0 where no kernels take tiles as they are."""
+    return MOST if kernels() and kernels() <= SMALL_KERNELS else 0
+
+
+def _width(columns: int) -> int:
+    return COLUMNS if columns % COLUMNS == 0 else columns
 
 
 @lru_cache(maxsize=1024)
 def _counts(rows: int, inner: int, columns: int, most: int) -> tuple[int, int]:
     """How many tiles below and beside each other: as few as do; one where none do."""
-    if rows * inner * columns <= most:
+    if not most or rows * inner * columns <= most:
         return 1, 1
-    width = COLUMNS if columns % COLUMNS == 0 else columns
+    width = _width(columns)
     fitting = [n for n in range(1, rows // LEAST_ROWS + 1) if rows % n == 0 and rows // n * inner * width <= most]
     return (fitting[0], columns // width) if fitting else (1, 1)
