@@ -18,7 +18,8 @@ from service.wire.job import event_message, job_message, progress_message
 
 EVENTS_AT_ONCE = 500
 PROGRESS_SECONDS = 1.0
-"""How often those who watch are told of it: all at the same time, so that steps lose their processors seldom."""
+"""How often those who watch are told of it: all at the same time, so that steps lose their processors seldom. Of
+the first step they are told at once."""
 
 HEARTBEAT_SECONDS = 15.0
 
@@ -74,7 +75,7 @@ class Watching:
                 if self._stopping:
                     # Not a plain end of the stream, which would mean that there are no more events.
                     raise Unavailable("the coordinator is stopping; watch again soon", reason="COORDINATOR_STOPPING")
-                if ticks != self._ticks:
+                if ticks != self._ticks or not (shown and shown.step):
                     ticks = self._ticks
                     progress = progress_message(job, self._jobs.progress(job_id))
                     if progress != shown:

@@ -44,7 +44,7 @@ class Jobs:
         self._listeners: list[Callable[[str], None]] = []
 
     def listen(self, listener: Callable[[str], None]) -> None:
-        """Has `listener` called with a job's id after each of its events. It must return at once."""
+        """Has `listener` called with a job's id after each of its events and its first step. It must return at once."""
         self._listeners.append(listener)
 
     def create(
@@ -217,8 +217,11 @@ class Jobs:
     def set_progress(self, job_id: str, progress: Progress) -> None:
         """Replaces a job's progress, unless the job is gone."""
         with self._lock:
+            has_begun = self.progress(job_id).step > 0
             if job_id in self._jobs:
                 self._progress[job_id] = progress
+        if not has_begun and progress.step:
+            self._tell(job_id)
 
     def progress(self, job_id: str) -> Progress:
         """The progress of a job, as far as this process has run it."""

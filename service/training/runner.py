@@ -43,8 +43,8 @@ from service.training.trainer import Policy
 from worker.network import Network
 from worker.task import Data
 
-NEWS_SECONDS = 0.5
-"""How often a trainer is asked what is new, at the least."""
+NEWS_SECONDS, FIRST_NEWS_SECONDS = 0.5, 0.1
+"""How often a trainer is asked what is new, at the least; and as long as it has taken no step, which is waited for."""
 
 MOST_RESTARTS = 5
 """How often a job whose trainer is lost begins again at the same checkpoint."""
@@ -177,10 +177,11 @@ class Runner:
         self._trainings[job_id] = training
         try:
             self._heed(job_id)  # what happened to the job before this was known
-            acknowledged = 0
+            acknowledged, has_begun = 0, False
             anatomy = Anatomy()
             while True:
-                news = training.news(acknowledged, NEWS_SECONDS)
+                news = training.news(acknowledged, NEWS_SECONDS if has_begun else FIRST_NEWS_SECONDS)
+                has_begun = has_begun or news.progress.step > 0
                 self._take(job_id, news, anatomy)
                 acknowledged = news.posted[-1].number if news.posted else acknowledged
                 if news.outcome is not None:

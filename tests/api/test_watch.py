@@ -10,6 +10,7 @@ import pytest
 
 from chainrule.v1 import training_event_pb2 as event_pb
 from chainrule.v1 import training_job_pb2 as job_pb
+from service.api import watching
 from service.jobs.jobs import Jobs
 from service.jobs.store import Record
 from tests.api.running import FLOWERS, SECONDS, Service, refusal, refused, serving
@@ -43,6 +44,17 @@ def test_progress_is_shown_while_it_changes(gated: Service, cluster: GatedCluste
     assert {1, 2, 3} <= {progress.step for progress in seen}
     assert seen == sorted(seen, key=lambda progress: progress.step)
     assert all(before != after for before, after in pairwise(seen))
+
+
+def test_the_first_step_is_told_at_once(tmp_path: Path, cluster: GatedCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "PROGRESS_SECONDS", 3_600.0)
+    with serving(tmp_path, cluster) as service:
+        service.upload("flowers", FLOWERS)
+        call = service.watch(service.create().name)
+        cluster.let_through(1)
+        shown = (update.progress.step for update in call if update.HasField("progress"))
+        assert next(step for step in shown if step) == 1
+        cluster.gate.set()
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 5])

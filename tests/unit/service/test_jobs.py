@@ -224,6 +224,15 @@ def test_progress_goes_with_the_job(jobs: Jobs) -> None:
     assert jobs.progress(made.id) == Progress()
 
 
+def test_who_listens_hears_of_the_first_step_alone(jobs: Jobs) -> None:
+    made = create(jobs, *RUNNING)
+    heard: list[str] = []
+    jobs.listen(heard.append)
+    for step in (0, 3, 4):
+        jobs.set_progress(made.id, Progress(step))
+    assert heard == [made.id]
+
+
 OPERATIONS: list[Callable[[Jobs, str], object]] = [
     lambda jobs, _: create(jobs),
     lambda jobs, _: create(jobs, request_id="r"),
