@@ -43,8 +43,8 @@ from service.training.trainer import Policy
 from worker.network import Network
 from worker.task import Data
 
-NEWS_SECONDS, FIRST_NEWS_SECONDS = 0.5, 0.1
-"""How often a trainer is asked what is new, at the least; and as long as it has taken no step, which is waited for."""
+NEWS_SECONDS = 0.2
+"""How often a trainer is asked what is new, at the least."""
 
 MOST_RESTARTS = 5
 """How often a job whose trainer is lost begins again at the same checkpoint."""
@@ -177,11 +177,10 @@ class Runner:
         self._trainings[job_id] = training
         try:
             self._heed(job_id)  # what happened to the job before this was known
-            acknowledged, has_begun = 0, False
+            acknowledged = 0
             anatomy = Anatomy()
             while True:
-                news = training.news(acknowledged, NEWS_SECONDS if has_begun else FIRST_NEWS_SECONDS)
-                has_begun = has_begun or news.progress.step > 0
+                news = training.news(acknowledged, NEWS_SECONDS)
                 self._take(job_id, news, anatomy)
                 acknowledged = news.posted[-1].number if news.posted else acknowledged
                 if news.outcome is not None:
