@@ -47,10 +47,13 @@ def test_progress_is_shown_while_it_changes(gated: Service, cluster: GatedCluste
 
 
 def test_the_first_step_is_told_at_once(tmp_path: Path, cluster: GatedCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With nothing else that would wake who watches: no tick, no heartbeat, no event."""
     monkeypatch.setattr(watching, "PROGRESS_SECONDS", 3_600.0)
-    with serving(tmp_path, cluster) as service:
+    with serving(tmp_path, cluster, watch_heartbeat_seconds=3_600) as service:
         service.upload("flowers", FLOWERS)
-        call = service.watch(service.create().name)
+        call = service.watch(service.create(batch_size=8).name)
+        assert cluster.entered.wait(SECONDS)
+        next(update for update in call if update.event.state_changed.state == State.RUNNING)
         cluster.let_through(1)
         shown = (update.progress.step for update in call if update.HasField("progress"))
         assert next(step for step in shown if step) == 1
