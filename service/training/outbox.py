@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from service.jobs.events import Event, Progress, Reported, StateChanged
+from service.jobs.events import Event, Progress, Reported, StateChanged, WorkerJoined, WorkerLost
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Outbox:
         """Forgets the events up to a number, and returns the others.
 
         Waits for `timeout` seconds so that events come in batches, and their number has no bearing on how often the
-        service writes to its disk; but not for longer than until the state changes, or there will be no more.
+        service writes to its disk; but not for longer than until one is urgent, or there will be no more.
         """
         with self._changed:
             self._posted = [posted for posted in self._posted if posted.number > acknowledged]
@@ -63,4 +63,7 @@ class Outbox:
 
 
 def _is_urgent(posted: Posted) -> bool:
-    return isinstance(posted.event, StateChanged)
+    """Whether it changes the state, or is something that a trainer which dies now takes along: the next one, which goes
+    on from the last checkpoint, comes to the same epochs, but not to the same losses of workers.
+    """
+    return isinstance(posted.event, StateChanged | WorkerLost | WorkerJoined)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from worker.arrays import Array, Rows
+from worker.arrays import Array, Rows, aligned
 from worker.initializers import Initializer
 from worker.layers.layer import Parameter, Params
 from worker.layers.recurrent import Recurrent, StatesBackward, joined
@@ -45,11 +45,11 @@ class Lstm(Recurrent):
         stacked = np.concatenate([params["weight"], params["recurrent_weight"], bias[np.newaxis]])
         stacked[:, : 3 * units] *= 0.5  # sigmoid(z) = (1 + tanh(z / 2)) / 2, and half of a float is exact
         of_gates = Tiles.of(stacked.reshape(-1, 4, units).swapaxes(0, 1), rows)
-        gates = np.empty((time, 4, rows, units), x.dtype)
-        c = np.empty((time + 1, rows, units), x.dtype)
+        gates = aligned((time, 4, rows, units), x.dtype)
+        c = aligned((time + 1, rows, units), x.dtype)
         c[0] = 0
-        bent = np.empty((time, rows, units), x.dtype)  # tanh(c)
-        entering = np.empty((rows, units), x.dtype)
+        bent = aligned((time, rows, units), x.dtype)  # tanh(c)
+        entering = aligned((rows, units), x.dtype)
         places, products = of_gates.left(both), of_gates.out(gates)
         for t in range(time):
             np.matmul(places[t], of_gates.right, out=products[t])
@@ -73,13 +73,14 @@ class Lstm(Recurrent):
             df = dc c_{t-1} f (1 - f),    di = dc g i (1 - i),    dg = dc i (1 - g^2)
             dc_{t-1} = dc f,    dh_{t-1} = dz U^T,    [dW; dU; db] = the sum over t of [x_t, h_{t-1}, 1]^T dz
             """
-            dz = np.empty((min(AT_A_TIME, time), rows, 4 * units), x.dtype)
-            dx = np.empty((rows, time, features), x.dtype).swapaxes(0, 1) if input_gradient else None
-            dh, dc = np.zeros((2, rows, units), x.dtype)
-            rest, a, b = np.empty((3, rows, units), x.dtype), *np.empty((2, rows, units), x.dtype)
-            gradient, more = np.empty((2, both.shape[2], 4 * units), x.dtype)
+            dz = aligned((min(AT_A_TIME, time), rows, 4 * units), x.dtype)
+            dx = aligned((rows, time, features), x.dtype).swapaxes(0, 1) if input_gradient else None
+            rest, (dh, dc, a, b) = (aligned((count, rows, units), x.dtype) for count in (3, 4))
+            dh[...] = dc[...] = 0
+            gradient, more = aligned((2, both.shape[2], 4 * units), x.dtype)
             to_h, to_x = (Tiles.of(params[key].T, rows) for key in ("recurrent_weight", "weight"))
             places, product = to_h.left(dz), to_h.out(dh)
+            of_gates_at = dz.reshape(len(dz), rows, 4, units).swapaxes(1, 2)
             for start in reversed(range(0, time, AT_A_TIME)):
                 piece = slice(start, min(start + AT_A_TIME, time))
                 for t in reversed(range(time)[piece]):
@@ -87,7 +88,7 @@ class Lstm(Recurrent):
                         dh += dy[given]
                     carried = (dh[still[t]], dc[still[t]]) if len(still[t]) else None
                     f, i, o, g = gates[t]
-                    df, di, do, dg = dz[t - start].reshape(rows, 4, units).swapaxes(0, 1)
+                    df, di, do, dg = of_gates_at[t - start]
                     np.subtract(1, gates[t, :3], out=rest)  # what they leave out
                     np.multiply(dh, o, out=a)
                     np.multiply(a, bent[t], out=b)

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from worker.arrays import Array, Rows, Shape
+from worker.arrays import Array, Rows, Shape, aligned
 from worker.errors import InvalidValue
 from worker.initializers import Initializer
 from worker.layers.layer import Backward, Context, Parameter, Params
@@ -157,7 +157,7 @@ def joined(x: Array, units: int) -> tuple[Array, Array]:
     One product with [W; U; b] then does the work of two and a sum; and all gradients are one product at the end.
     """
     time, rows, features = x.shape
-    both = np.empty((time + 1, rows, features + units + 1), x.dtype)
+    both = aligned((time + 1, rows, features + units + 1), x.dtype)
     both[:-1, :, :features] = x
     both[:, :, -1] = 1
     h = both[:, :, features:-1]

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from worker.arrays import Array
+from worker.arrays import Array, aligned
 from worker.versions import kernels
 
 MOST = 1_000_000
@@ -45,7 +45,9 @@ class Tiles:
         *others, inner, columns = right.shape
         down, across = _counts(rows, inner, columns, _most() if most is None else most)
         cut = right.reshape(*others, inner, across, columns // across).swapaxes(-3, -2)
-        return Tiles(np.ascontiguousarray(cut)[..., np.newaxis, :, :, :], down)
+        tiles = aligned(cut.shape, cut.dtype)
+        tiles[...] = cut
+        return Tiles(tiles[..., np.newaxis, :, :, :], down)
 
     def left(self, a: Array) -> Array:
         """Some (..., rows, inner), to be multiplied."""

@@ -33,7 +33,7 @@ from service.models.registry import Models, parameters_sha256
 from service.models.spreading import ask_nobody
 from service.training.arrivals import Arrivals, Feed
 from service.training.outbox import Posted
-from service.training.runner import MOST_RESTARTS, Runner
+from service.training.runner import MOST_RESTARTS, NEWS_SECONDS, SOON_SECONDS, Runner
 from service.training.session import Halted, News, Order, Training
 from service.training.stopping import EarlyStopping
 from service.training.timing import Timing
@@ -136,6 +136,9 @@ class ScriptedCluster:
 
     events: Sequence[Event]
     acknowledged: list[int] = field(default_factory=list)
+    timeouts: list[float] = field(default_factory=list)
+    steps: Sequence[int] = ()
+    """How many it has taken, whenever it is asked; once there is nothing to tell, it goes on telling that."""
     feed: Feed = field(default_factory=Arrivals)
 
     def room(self) -> Room:
@@ -153,10 +156,13 @@ class ScriptedCluster:
     def train(self, order: Order, dataset: Dataset, data: Data, workers: int) -> Iterator[Training]:  # noqa: ARG002
         yield self
 
-    def news(self, acknowledged: int, timeout: float) -> News:  # noqa: ARG002
+    def news(self, acknowledged: int, timeout: float) -> News:
         self.acknowledged.append(acknowledged)
+        self.timeouts.append(timeout)
         posted = [Posted(number, event) for number, event in enumerate(self.events, 1) if number > acknowledged]
-        return News(posted, Progress(), Timing(), None if posted else Halted())
+        steps = self.steps[len(self.timeouts) - 1 :]
+        progress = Progress(steps[0]) if steps else Progress()
+        return News(posted, progress, Timing(), None if posted or len(steps) > 1 else Halted())
 
     def halt(self) -> None:
         """It ends by itself."""
@@ -189,6 +195,15 @@ def test_news_become_durable_in_one_go(tmp_path: Path) -> None:
     assert len({record.time for record in records[2:-1]}) == 1
     assert len(told) == 3  # that it starts, the news, and that it is queued again
     assert cluster.acknowledged == [0, 6]
+
+
+def test_until_the_first_step_a_trainer_is_asked_more_often(tmp_path: Path) -> None:
+    """For somebody may be waiting for it; once it goes on, asking costs the workers' processors time."""
+    cluster = ScriptedCluster([], steps=[0, 0, 3, 700, 900])
+    with service(tmp_path, cluster) as of:
+        of.run(of.create())
+    assert cluster.timeouts == [SOON_SECONDS, SOON_SECONDS, SOON_SECONDS, NEWS_SECONDS, NEWS_SECONDS]
+    assert SOON_SECONDS < NEWS_SECONDS
 
 
 def test_a_job_that_was_paused_in_its_last_moment_in_the_queue_does_not_start(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +20,7 @@ from service.jobs.events import (
     Progress,
     Running,
     StateChanged,
+    WorkerJoined,
     WorkerLost,
 )
 from service.training.checkpoints import Checkpoints
@@ -122,6 +124,19 @@ def test_the_end_can_be_heard_again_with_what_was_not_acknowledged(tmp_path: Pat
         assert running.news(heard[-3].number, 20.0).posted == heard[-2:]
         assert running.news(heard[-1].number, 20.0).posted == []
         assert time.monotonic() - began < 5  # nobody waits for more
+
+
+@pytest.mark.parametrize("event", [WorkerLost(1, 4, "its process ended"), WorkerJoined(1, 4, "shared_memory")])
+def test_what_the_next_trainer_would_not_tell_again_is_taken_at_once(event: Event) -> None:
+    outbox = Outbox()
+    outbox.post(EPOCH)
+    began = time.monotonic()
+    assert [posted.event for posted in outbox.take(0, 0.2)] == [EPOCH]
+    assert time.monotonic() - began >= 0.2  # an epoch can wait for more
+    threading.Timer(0.1, outbox.post, [event]).start()
+    began = time.monotonic()
+    assert [posted.event for posted in outbox.take(1, 20.0)] == [event]
+    assert time.monotonic() - began < 5
 
 
 def test_told_to_halt_it_halts_with_a_checkpoint_and_lets_its_workers_go(tmp_path: Path) -> None:
