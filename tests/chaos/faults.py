@@ -182,7 +182,8 @@ def _filled(path: Path) -> Iterator[None]:
 def diverged(stage: Stage) -> None:
     """A learning rate that makes the loss NaN."""
     message = check_failed(stage.job(**SGD), "TRAINING_DIVERGED")
-    check("in step 2 " in message and "layers.0." in message, f"neither step nor layer is named: {message}")
+    named = "in step 2 " in message and "come out of layers." in message
+    check(named, f"step and layer are not both named: {message}")
 
 
 def rolled_back(stage: Stage) -> None:
