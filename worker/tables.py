@@ -35,13 +35,14 @@ class TableGradient:
         is_ours = self.rows.take(at, mode="clip") == other.rows
         ours, new = np.flatnonzero(is_ours), np.flatnonzero(~is_ours)
         values = np.concatenate([self.values, other.values.take(new, axis=0)])
-        both = self.values.take(at := at.take(ours), axis=0)
+        at = at.take(ours)
+        both = self.values.take(at, axis=0)
         both += other.values.take(ours, axis=0)
-        put(values, at, both)
+        write_rows(values, at, both)
         return TableGradient(np.concatenate([self.rows, other.rows.take(new)]), values)
 
 
-def put(table: Array, rows: Rows, values: Array) -> None:
+def write_rows(table: Array, rows: Rows, values: Array) -> None:
     """table[rows] = values, for a table (..., size) whose rows lie together, and values (n, size).
 
     Each row is one item of so many bytes: NumPy writes items twice as fast as it writes rows number by number.

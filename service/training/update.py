@@ -22,7 +22,7 @@ from worker.arrays import Array
 from worker.blocks import Block, merges
 from worker.gradient import Gradient, Sums
 from worker.network import Network, Segment, Table
-from worker.tables import TableGradient, put
+from worker.tables import TableGradient, write_rows
 
 SLICE = 65_536
 """Elements in a slice: five float32 slices of this size take 1.25 MiB."""
@@ -177,7 +177,7 @@ class Update:
                     regularization.prepare(own, piece, [slice(0, len(own))], scale, rate, scratch)
                 optimizer.update(own, piece, vectors, rate, step, scratch[: len(piece)])
                 for view, changed in zip(views, (own, *others), strict=True):
-                    put(view, part.rows, changed.reshape(part.values.shape))
+                    write_rows(view, part.rows, changed.reshape(part.values.shape))
 
             self._on(_cut(gradient), update_rows)
 

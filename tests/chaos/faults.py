@@ -182,7 +182,7 @@ def _filled(path: Path) -> Iterator[None]:
 def diverged(stage: Stage) -> None:
     """A learning rate that makes the loss NaN."""
     message = check_failed(stage.job(**SGD), "TRAINING_DIVERGED")
-    named = "in step 2 " in message and "come out of layers." in message
+    named = "in step 2 " in message and "come out of layers.2 (dense)" in message
     check(named, f"step and layer are not both named: {message}")
 
 

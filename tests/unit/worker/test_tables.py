@@ -16,7 +16,7 @@ from worker.gradient import Batch, Gradient, Sums, gradient, tree_sum
 from worker.layers import Concatenate, Dense, Embedding, Flatten, Layer, Residual, Stack
 from worker.losses import MeanSquaredError, SoftmaxCrossEntropy
 from worker.network import Network
-from worker.tables import TableGradient, TableRoom, gathered, put, spread, summed
+from worker.tables import TableGradient, TableRoom, gathered, spread, summed, write_rows
 
 VOCABULARY, SIZE, TIME = 7, 3, 4
 RESIDUAL = Residual(
@@ -46,14 +46,14 @@ def test_a_row_gets_the_sum_over_all_its_places(at: list[int], seed: int) -> Non
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @given(at=st.lists(st.integers(0, VOCABULARY - 1), unique=True))
-def test_rows_that_are_put_are_there_and_no_others(dtype: str, at: list[int]) -> None:
+def test_rows_that_are_written_are_there_and_no_others(dtype: str, at: list[int]) -> None:
     rows = np.array(at, np.intp)
     # As tables lie in the parameters: somewhere in a longer vector.
     vector = np.arange(5 + VOCABULARY * SIZE, dtype=dtype)
     table, expected = vector[5:].reshape(VOCABULARY, SIZE), vector[5:].reshape(VOCABULARY, SIZE).copy()
     values = values_of(rows, 3).astype(dtype)
     expected[rows] = values
-    put(table, rows, values)
+    write_rows(table, rows, values)
     assert table.tobytes() == expected.tobytes()
     assert vector[:5].tolist() == [0, 1, 2, 3, 4]
 
